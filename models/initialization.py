@@ -1,0 +1,68 @@
+"""Initialisations for LSTM-gated layers, in place."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from models.accelerated import AcceleratedRNN
+
+
+@torch.no_grad()
+def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
+    """Recurrent weights orthogonal gate by gate, forget gates that remember between 1 and `longest` steps.
+
+    Input weights are normal with a standard deviation of 0.5 / sqrt(inputs): a layer that reads one pixel a step hardly notices
+    it with torch's, which are scaled by the hidden size.
+
+    The gate biases are drawn as `b_f = log U(1, longest - 1)`, `b_i = -b_f`; they go into bias_hh, which no filter amplifies.
+
+    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), section 3 (chrono initialisation);
+    Saxe et al. (ICLR 2014) for orthogonal weights.
+    """
+    for name, parameter in rnn.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in parameter.chunk(4):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            nn.init.normal_(parameter, std=0.5 / math.sqrt(parameter.shape[1]))
+        elif name.startswith("bias_ih"):
+            parameter.zero_()
+        elif name.startswith("bias_hh"):
+            i, f, g, o = parameter.chunk(4)
+            f.uniform_(1, max(longest - 1, 2)).log_()
+            i.copy_(-f)
+            g.zero_()
+            o.zero_()
+
+
+@torch.no_grad()
+def authors_(rnn: AcceleratedRNN) -> None:
+    """The MomentumRNN authors' initialisation for MNIST.
+
+    Input weights orthogonal, recurrent weights a stack that is the identity for the input gate and zero for the others (`eye_`
+    on [4 H, H]), biases 0 except the forget gate's, 1 in both biases.
+    """
+    for name, parameter in rnn.named_parameters():
+        if name.startswith("weight_ih"):
+            nn.init.orthogonal_(parameter)
+        elif name.startswith("weight_hh"):
+            nn.init.eye_(parameter)
+        elif name.startswith("bias"):
+            parameter.zero_()
+            parameter.chunk(4)[1].fill_(1.0)
+
+
+@torch.no_grad()
+def stretch_memory_(rnn: AcceleratedRNN, log_factor: float) -> None:
+    """Make every unit remember `exp(log_factor)` times as many steps: for going on at a higher temporal resolution.
+
+    Adds log_factor to the forget gates' biases and takes it from the input gates', as chrono initialisation pairs them.
+    """
+    for name, parameter in rnn.named_parameters():
+        if name.startswith("bias_hh"):
+            i, f, _, _ = parameter.chunk(4)
+            f.add_(log_factor)
+            i.sub_(log_factor)
