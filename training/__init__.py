@@ -1,0 +1,1 @@
+"""Training: data sets, recipes, and the Lightning program behind ``python -m training``."""

@@ -1,0 +1,53 @@
+"""The command line: LightningCLI with this project's defaults."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from training.allocator import keep_freed_memory
+from training.checkpoints import AtomicCheckpointIO
+from training.data import DataError
+from training.digits import DigitsData, DigitsTask
+
+
+class TrainingCLI(LightningCLI):
+    """`fit`, `validate`, `test`; one seed for weights, shuffling, augmentation and dropout."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the one seed to everything that draws."""
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def before_fit(self) -> None:
+        """Have the checkpoints say what they were made from."""
+        config = json.loads(self.parser.dump(self.config, format="json"))["fit"]
+        data = {name: value for name, value in config["data"].items() if name != "data"}
+        trainer = {name: config["trainer"].get(name) for name in ("max_epochs", "gradient_clip_val", "precision")}
+        self.model.recipe = {"model": config["model"], "data": data, "trainer": trainer}
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the command line with `args`, default the process's own.
+
+    Raises:
+        SystemExit: data is missing or damaged (code 1), or an argument is wrong (code 2).
+    """
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("highest")
+    defaults: dict[str, Any] = {"plugins": [AtomicCheckpointIO()], "gradient_clip_val": 1.0}
+    try:
+        TrainingCLI(
+            DigitsTask,
+            DigitsData,
+            seed_everything_default=1,
+            trainer_defaults=defaults,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from error
