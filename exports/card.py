@@ -1,7 +1,7 @@
 """The artifact's schema: `card.json` describes the `model.onnx` beside it.
 
-A card and its graph are the whole contract between training and serving. This module is plain pydantic, so a server needs
-neither torch nor onnx to read one.
+A card and its graph are the whole contract between training and serving. This module is plain pydantic, so a
+server needs neither torch nor onnx to read one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class StateSpec(_Strict):
 class Exactness(_Strict):
     """What float32 on the CPU promises: bit for bit, or up to rounding.
 
-    batched: a row computed in a batch against the same row alone; padded: a padded row against the same row without padding;
+    batched: a row computed in a batch against the same row alone; padded: a padded row against the same row
+        without padding;
     streamed: a sequence fed in chunks against the same sequence whole.
     """
 
@@ -63,7 +64,7 @@ class Metric(_Strict):
     name: str
     value: float
     dataset: str
-    split: str
+    split: Literal["train", "validation", "test"]
     count: int = Field(gt=0, description="How many examples the figure was measured on.")
 
 
@@ -115,6 +116,9 @@ class Card(_Strict):
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     states: list[StateSpec]
+    image_shape: tuple[int, int] | None = Field(
+        default=None, description="Rows and columns of the images a digits model reads."
+    )
     sample_rate: int | None = None
     hop_length: int | None = None
     exactness: Exactness

@@ -1,4 +1,6 @@
-"""Networks: filters, recurrences, the named layers and the task models. Imports torch and nothing else of this project."""
+"""Networks: filters, recurrences, the named layers and the task models. Imports torch and nothing else of
+this project.
+"""
 
 from models.accelerated import AcceleratedRNN
 from models.digits import DigitClassifier

@@ -1,4 +1,4 @@
-"""`AcceleratedRNN`: any registered filter in front of any registered recurrence, called like `torch.nn.LSTM`."""
+"""`AcceleratedRNN`: any registered filter in front of any registered recurrence."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ State = tuple[Tensor, ...]
 class AcceleratedRNN(nn.Module):
     """Layers of `input -> filter over time -> unchanged recurrence`, with the signature of `torch.nn.LSTM`.
 
-    The filter acts on the drive `weight_ih x_t + bias_ih`. Being linear it commutes with that projection, so it runs on
-    `[x_t ; 1]` and the recurrence on the filtered inputs with the input weights `[weight_ih , bias_ih]`.
+    The filter acts on the drive `weight_ih x_t + bias_ih`. Being linear it commutes with that projection, so it
+    runs on `[x_t ; 1]`, and the recurrence reads the result with the input weights `[weight_ih , bias_ih]`.
 
     Args:
         filter: name of a registered filter.
         recurrence: name of a registered recurrence.
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype:
-            as in `torch.nn.LSTM`. Parameters have its names, shapes and initialisation.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as in `torch.nn.LSTM`.
+        proj_size, device, dtype: as in `torch.nn.LSTM`. Parameters have its names, shapes and initialisation.
         filter_options: keyword arguments of the filter's class, such as `{"mu": 0.6, "epsilon": 0.6}`.
 
     Raises:
@@ -51,13 +51,19 @@ class AcceleratedRNN(nn.Module):
         filter_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        for name, value in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"dropout must be in [0, 1], got {dropout}")
         if not 0 <= proj_size < hidden_size:
-            raise ValueError(f"proj_size must be in [0, hidden_size), got {proj_size} with hidden_size {hidden_size}")
+            raise ValueError(
+                f"proj_size must be in [0, hidden_size), got {proj_size} with hidden_size {hidden_size}"
+            )
         self.filter = FILTERS[filter](**(filter_options or {}))
         self.recurrence = RECURRENCES[recurrence]
         self.input_size = input_size
@@ -73,13 +79,18 @@ class AcceleratedRNN(nn.Module):
         rows = self.recurrence.gates * hidden_size
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
-                shapes = {"weight_ih": (rows, self.layer_input_size(layer)), "weight_hh": (rows, self.output_size)}
+                shapes: dict[str, tuple[int, ...]] = {
+                    "weight_ih": (rows, self.layer_input_size(layer)),
+                    "weight_hh": (rows, self.output_size),
+                }
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 if proj_size:
                     shapes |= {"weight_hr": (proj_size, hidden_size)}
                 for name, shape in shapes.items():
-                    self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+                    self.register_parameter(
+                        name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                    )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -94,7 +105,7 @@ class AcceleratedRNN(nn.Module):
 
     @property
     def filter_size(self) -> int:
-        """Width of the filter's state: the widest layer input, and one for the constant that carries the bias."""
+        """Width of the filter's state: the widest layer input, and one for the bias's constant."""
         widest = max(self.layer_input_size(layer) for layer in range(self.num_layers))
         return widest + (1 if self.bias else 0)
 
@@ -102,15 +113,17 @@ class AcceleratedRNN(nn.Module):
         """Run all layers over a sequence.
 
         Args:
-            input: [time, batch, input_size], [batch, time, input_size] with `batch_first`, [time, input_size] unbatched,
-                or a PackedSequence.
-            hx: the state to start from, `(h, c, m)` as returned, or `(h, c)` with a filter that starts anew. Default zeros.
+            input: [time, batch, input_size], [batch, time, input_size] with `batch_first`, [time, input_size]
+                unbatched, or a PackedSequence.
+            hx: the state to start from, `(h, c, m)` as returned, or `(h, c)` with a filter that starts anew.
+                Default zeros.
                 h: [num_layers * directions, batch, proj_size or hidden_size]; c: [.., batch, hidden_size];
-                m: [.., batch, filter_size], the filtered inputs, a narrower layer's padded with zeros. Without a batch
-                dimension if `input` has none.
+                m: [.., batch, filter_size], the filtered inputs, a narrower layer's padded with zeros.
+                Without a batch dimension if `input` has none.
 
         Returns:
-            The outputs, laid out as `input` with `directions * (proj_size or hidden_size)` channels, and the last state.
+            The outputs, laid out as `input` with `directions * (proj_size or hidden_size)` channels, and the
+            last state.
 
         Raises:
             ValueError: a shape does not fit.
@@ -125,7 +138,8 @@ class AcceleratedRNN(nn.Module):
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             raise ValueError(
                 f"expected an input of shape [time, {self.input_size}] or "
-                f"{'[batch, time,' if self.batch_first else '[time, batch,'} {self.input_size}], got {list(input.shape)}"
+                f"{'[batch, time,' if self.batch_first else '[time, batch,'} {self.input_size}], "
+                f"got {list(input.shape)}"
             )
         if input.dim() == 2:
             if hx is not None:
@@ -143,12 +157,16 @@ class AcceleratedRNN(nn.Module):
 
     def _initial_state(self, x: Tensor, hx: State | None, order: Tensor | None = None) -> State:
         rows, batch = self.num_layers * self.directions, x.shape[1]
-        widths = [self.output_size] + [self.hidden_size] * (len(self.recurrence.states) - 1) + [self.filter_size]
+        widths = (
+            [self.output_size] + [self.hidden_size] * (len(self.recurrence.states) - 1) + [self.filter_size]
+        )
         shapes = [(rows, batch, width) for width in widths]
         names = [*self.recurrence.states, "m"]
         given = tuple(hx) if hx is not None else ()
         if hx is not None and len(given) not in (len(names) - 1, len(names)):
-            raise ValueError(f"expected the state ({', '.join(names)}), the last optional, got {len(given)} tensors")
+            raise ValueError(
+                f"expected the state ({', '.join(names)}), the last optional, got {len(given)} tensors"
+            )
         for name, shape, tensor in zip(names, shapes, given, strict=False):
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"expected state {name} of shape {list(shape)}, got {list(tensor.shape)}")
@@ -199,9 +217,17 @@ class AcceleratedRNN(nn.Module):
         return y, (*new, pad(m, (0, self.filter_size - width)).unsqueeze(0))
 
     def extra_repr(self) -> str:
-        options = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        options = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
         options["proj_size"] = 0
-        changed = "".join(f", {k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default)
+        changed = "".join(
+            f", {k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default
+        )
         return f"{self.input_size}, {self.hidden_size}{changed}"
 
 

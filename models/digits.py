@@ -23,9 +23,11 @@ class DigitClassifier(nn.Module):
         filter_options: its keyword arguments, default its own defaults.
         recurrence: name of a registered recurrence.
         dropout: between layers, in training.
-        initialization: "chrono" (memory up to `longest` steps), "authors" (the MomentumRNN authors'), "torch" (uniform).
+        initialization: "chrono" (memory up to `longest` steps), "authors" (the MomentumRNN authors'), "torch"
+            (uniform).
         longest: how many steps chrono initialisation spans.
-        permutation: the order in which the pixels are read, a permutation of their raster indices; None is raster order.
+        permutation: the order in which the pixels are read, a permutation of their raster indices; None is
+            raster order.
 
     Attributes:
         config: the arguments above, plain values: `DigitClassifier(**config)` is a network of the same shape.
@@ -103,7 +105,9 @@ class DigitClassifier(nn.Module):
         x = pixels.flatten(1)
         if self.permutation is not None:
             if x.shape[1] != len(self.permutation):
-                raise ValueError(f"expected {len(self.permutation)} pixels, which this model permutes, got {x.shape[1]}")
+                raise ValueError(
+                    f"expected {len(self.permutation)} pixels, which this model permutes, got {x.shape[1]}"
+                )
             x = x[:, self.permutation]
         h, state = self.rnn(x.T.unsqueeze(-1), state)
         time = h.shape[0]
@@ -111,6 +115,8 @@ class DigitClassifier(nn.Module):
         return self.head(h[steps]).transpose(0, 1), state
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits [batch, classes] after the last pixel of `pixels` [batch, time] or [batch, rows, columns]."""
+        """Logits [batch, classes] after the last pixel of `pixels` [batch, time] or [batch, rows,
+        columns].
+        """
         logits, _ = self.read(pixels, every=pixels[0].numel())
         return logits[:, -1]

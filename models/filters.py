@@ -1,7 +1,8 @@
 """Causal filters over time: what turns a network's drive into an accelerated one.
 
-A filter reads a sequence and a state and never looks at the hidden state of the recurrence. A *linear* filter commutes with
-the input projection, so it may run on the inputs (and a constant 1 for the bias) instead of on the much wider drive.
+A filter reads a sequence and a state and never looks at the hidden state of the recurrence. A *linear* filter
+commutes with the input projection, so it may run on the inputs (and a constant 1 for the bias) instead of on
+the much wider drive.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Filter(nn.Module, ABC):
 class Momentum(Filter):
     """The momentum filter, `v_t = mu v_{t-1} + epsilon u_t`.
 
-    Source: Nguyen, Baraniuk, Bertozzi, Osher, Wang, "MomentumRNN: Integrating Momentum into Recurrent Neural Networks"
-    (NeurIPS 2020), eq. 8.
+    Source: Nguyen, Baraniuk, Bertozzi, Osher, Wang, "MomentumRNN: Integrating Momentum into Recurrent Neural
+    Networks" (NeurIPS 2020), eq. 8.
 
-    It runs as a scan of logarithmic depth: once `v_t` sums the last n inputs, `v_t + mu^n v_{t-n}` sums the last 2n, and
-    doubling stops as soon as `mu^n` is below the precision of the data.
+    It runs as a scan of logarithmic depth: once `v_t` sums the last n inputs, `v_t + mu^n v_{t-n}` sums the
+    last 2n, and doubling stops as soon as `mu^n` is below the precision of the data.
 
     Args:
         mu: momentum, 0 <= mu < 1.

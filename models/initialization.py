@@ -14,13 +14,14 @@ from models.accelerated import AcceleratedRNN
 def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
     """Recurrent weights orthogonal gate by gate, forget gates that remember between 1 and `longest` steps.
 
-    Input weights are normal with a standard deviation of 0.5 / sqrt(inputs): a layer that reads one pixel a step hardly notices
-    it with torch's, which are scaled by the hidden size.
+    Input weights are normal with a standard deviation of 0.5 / sqrt(inputs): a layer that reads one pixel a
+    step hardly notices it with torch's, which are scaled by the hidden size.
 
-    The gate biases are drawn as `b_f = log U(1, longest - 1)`, `b_i = -b_f`; they go into bias_hh, which no filter amplifies.
+    The gate biases are drawn as `b_f = log U(1, longest - 1)`, `b_i = -b_f`; they go into bias_hh, which no
+    filter amplifies.
 
-    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), section 3 (chrono initialisation);
-    Saxe et al. (ICLR 2014) for orthogonal weights.
+    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), section 3 (chrono
+    initialisation); Saxe et al. (ICLR 2014) for orthogonal weights.
     """
     for name, parameter in rnn.named_parameters():
         if name.startswith("weight_hh"):
@@ -42,8 +43,8 @@ def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
 def authors_(rnn: AcceleratedRNN) -> None:
     """The MomentumRNN authors' initialisation for MNIST.
 
-    Input weights orthogonal, recurrent weights a stack that is the identity for the input gate and zero for the others (`eye_`
-    on [4 H, H]), biases 0 except the forget gate's, 1 in both biases.
+    Input weights orthogonal, recurrent weights a stack that is the identity for the input gate and zero for
+    the others (`eye_` on [4 H, H]), biases 0 except the forget gate's, 1 in both biases.
     """
     for name, parameter in rnn.named_parameters():
         if name.startswith("weight_ih"):
@@ -57,9 +58,11 @@ def authors_(rnn: AcceleratedRNN) -> None:
 
 @torch.no_grad()
 def stretch_memory_(rnn: AcceleratedRNN, log_factor: float) -> None:
-    """Make every unit remember `exp(log_factor)` times as many steps: for going on at a higher temporal resolution.
+    """Make every unit remember `exp(log_factor)` times as many steps: for going on at a higher temporal
+    resolution.
 
-    Adds log_factor to the forget gates' biases and takes it from the input gates', as chrono initialisation pairs them.
+    Adds log_factor to the forget gates' biases and takes it from the input gates', as chrono initialisation
+    pairs them.
     """
     for name, parameter in rnn.named_parameters():
         if name.startswith("bias_hh"):

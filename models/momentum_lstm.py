@@ -15,13 +15,15 @@ class MomentumLSTM(AcceleratedRNN):
         c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)
         h_t = sigmoid(o) tanh(c_t)
 
-    With mu = 0 and epsilon = 1 it *is* `torch.nn.LSTM`; a state dict of one loads into the other. The state is `(h, c, m)`,
-    m being the filtered inputs (see `AcceleratedRNN.forward`).
+    With mu = 0 and epsilon = 1 it *is* `torch.nn.LSTM`; a state dict of one loads into the other. The state
+    is `(h, c, m)`, m being the filtered inputs (see `AcceleratedRNN.forward`).
 
-    Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020), eq. 8 and 9.
+    Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020),
+    eq. 8 and 9.
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,
+        dtype:
             as in `torch.nn.LSTM`.
         mu: momentum, 0 <= mu < 1.
         epsilon: step size, positive.

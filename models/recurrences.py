@@ -1,4 +1,6 @@
-"""Recurrences: what reads the (filtered) drive and the hidden state. Each runs on the vendor's fused kernel."""
+"""Recurrences: what reads the (filtered) drive and the hidden state. Each runs on the vendor's fused
+kernel.
+"""
 
 from __future__ import annotations
 

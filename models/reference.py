@@ -16,7 +16,8 @@ class MomentumLSTMCell(nn.Module):
         c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)
         h_t = sigmoid(o) tanh(c_t)
 
-    Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020), eq. 8 and 9.
+    Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020),
+    eq. 8 and 9.
 
     Args:
         input_size: width of x.
@@ -35,7 +36,9 @@ class MomentumLSTMCell(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """x: [batch, input_size]; state and return: h [batch, H], c [batch, H], v [batch, 4 H]."""
         if state is None:
             zeros = x.new_zeros(len(x), self.hidden_size)
@@ -50,7 +53,9 @@ class MomentumLSTMCell(nn.Module):
 
 
 def unroll(cell: MomentumLSTMCell, x: Tensor) -> Tensor:
-    """Call a cell step by step over `x` [time, batch, input_size]; returns every h, [time, batch, hidden_size]."""
+    """Call a cell step by step over `x` [time, batch, input_size]; returns every h, [time, batch,
+    hidden_size].
+    """
     outputs = []
     state = None
     for x_t in x:

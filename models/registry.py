@@ -28,7 +28,9 @@ class Registry(Mapping[str, type[T]]):
 
         def enter(cls: type[T]) -> type[T]:
             if name in self._entries:
-                raise ValueError(f"{self._kind} {name!r} is registered already, as {self._entries[name].__name__}")
+                raise ValueError(
+                    f"{self._kind} {name!r} is registered already, as {self._entries[name].__name__}"
+                )
             self._entries[name] = cls
             return cls
 

@@ -2,11 +2,11 @@
 
 import os
 
-# GNU OpenMP reads it when torch loads it. Its threads spin for milliseconds at each of the thousands of barriers of a long
-# sequence; as soon as another process wants a core that costs many times the arithmetic.
+# GNU OpenMP reads it when torch loads it. Its threads spin for milliseconds at each of the thousands of
+# barriers of a long sequence; as soon as another process wants a core that costs many times the arithmetic.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from training.cli import main  # noqa: E402
+from training.cli import main
 
 if __name__ == "__main__":
     main()

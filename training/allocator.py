@@ -12,8 +12,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> None:
     """Tell glibc to reuse large buffers instead of returning them to the kernel after each step.
 
-    Backpropagation through hundreds of steps allocates hundreds of megabytes a batch. Returned and asked for again, every page
-    costs a fault, which on virtual machines can take longer than the arithmetic. Does nothing on other C libraries.
+    Backpropagation through hundreds of steps allocates hundreds of megabytes a batch. Returned and asked for
+    again, every page costs a fault, which on virtual machines can take longer than the arithmetic. Does
+    nothing on other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -17,7 +17,8 @@ class Augmentation(nn.Module):
         rotate: largest rotation, degrees.
         zoom: largest relative change of size, separately for height and width.
         shear: largest horizontal shear (slant), as a tangent.
-        stroke: largest weight of the thickened (or thinned) image in the mixture with the image itself, in [0, 1].
+        stroke: largest weight of the thickened (or thinned) image in the mixture with the image itself, in
+            [0, 1].
         share: probability that an image is changed at all.
     """
 
@@ -35,7 +36,9 @@ class Augmentation(nn.Module):
         self.stroke, self.share = stroke, share
 
     def forward(self, images: Tensor) -> Tensor:
-        """images and return: [batch, rows, columns], light ink on a ground of zeros; values stay in [0, 1]."""
+        """images and return: [batch, rows, columns], light ink on a ground of zeros; values stay in [0,
+        1].
+        """
         batch = len(images)
 
         def draw(limit: float) -> Tensor:
@@ -55,6 +58,8 @@ class Augmentation(nn.Module):
         thick = max_pool2d(moved, 3, stride=1, padding=1)
         thin = -max_pool2d(-moved, 2, stride=1, padding=1)[..., :-1, :-1]
         amount = draw(self.stroke).view(-1, 1, 1, 1)
-        changed = torch.where(amount > 0, torch.lerp(moved, thick, amount.abs()), torch.lerp(moved, thin, amount.abs()))
+        changed = torch.where(
+            amount > 0, torch.lerp(moved, thick, amount.abs()), torch.lerp(moved, thin, amount.abs())
+        )
         keep = torch.rand(batch, device=images.device) >= self.share
         return torch.where(keep.view(-1, 1, 1), images, changed.squeeze(1))

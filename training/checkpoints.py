@@ -11,9 +11,13 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own goes through the system's temporary folder, and a move from another file system is a copy."""
+    """Lightning's own goes through the system's temporary folder, and a move from another file system is a
+    copy.
+    """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
         """Write `checkpoint` to `path`; a process killed at any moment leaves the old file or the new one.
 
         Raises:
@@ -21,7 +25,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             TypeError: storage_options are given, which are for remote file systems.
         """
         if storage_options is not None:
-            raise TypeError("storage options are for remote file systems; checkpoints are written to local ones")
+            raise TypeError(
+                "storage options are for remote file systems; checkpoints are written to local ones"
+            )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -26,7 +26,9 @@ class TrainingCLI(LightningCLI):
         """Have the checkpoints say what they were made from."""
         config = json.loads(self.parser.dump(self.config, format="json"))["fit"]
         data = {name: value for name, value in config["data"].items() if name != "data"}
-        trainer = {name: config["trainer"].get(name) for name in ("max_epochs", "gradient_clip_val", "precision")}
+        trainer = {
+            name: config["trainer"].get(name) for name in ("max_epochs", "gradient_clip_val", "precision")
+        }
         self.model.recipe = {"model": config["model"], "data": data, "trainer": trainer}
 
 

@@ -6,25 +6,27 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import torch
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from models import DigitClassifier, stretch_memory_
 from training.augmentation import Augmentation
-from training.data import Digits, data_directory, load
+from training.data import Digits, Split, data_directory, load
 from training.phases import Curriculum, Phase
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
-class DigitsData(L.LightningDataModule):
-    """Images and labels of a registered data set, as float32 [batch, rows, columns] in [0, 1] and int64 [batch].
+class DigitsData(LightningDataModule):
+    """Images and labels of a registered data set, as float32 [batch, rows, columns] in [0, 1] and int64
+    [batch].
 
     Args:
         dataset: its name ("mnist", "optdigits").
@@ -47,13 +49,21 @@ class DigitsData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the splits that `stage` needs."""
-        names = ("train", "validation") if stage == "fit" else ("validation",) if stage == "validate" else ("test",)
+        names: tuple[Split, ...] = (
+            ("train", "validation")
+            if stage == "fit"
+            else ("validation",)
+            if stage == "validate"
+            else ("test",)
+        )
         for name in names:
             if name not in self.splits:
                 self.splits[name] = load(self.dataset, name, self.directory)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Shuffled by (seed, epoch), so that a resumed run sees the order that an uninterrupted one would have seen."""
+        """Shuffled by (seed, epoch), so that a resumed run sees the order that an uninterrupted one would
+        have seen.
+        """
         tensors = self._tensors("train")
         # also for one process: the stock sampler whose order is a function of seed and epoch
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -73,17 +83,18 @@ class DigitsData(L.LightningDataModule):
         checksums = {name: value for split in self.splits.values() for name, value in split.checksums.items()}
         return {"dataset": self.dataset, "sha256": checksums}
 
-    def _tensors(self, split: str) -> TensorDataset:
+    def _tensors(self, split: Split) -> TensorDataset:
         digits = self.splits[split]
         return TensorDataset(torch.from_numpy(digits.pixels(slice(None))), torch.from_numpy(digits.labels))
 
 
-class DigitsTask(L.LightningModule):
+class DigitsTask(LightningModule):
     """A `DigitClassifier` in training, phase by phase.
 
-    The loss is the cross entropy of what the network believes after every `rows` pixels (a row of the image), weighted by the
-    square of the time and more at the end: on the last step alone a sequence of 784 steps hardly learns for epochs, and the
-    probabilities along the way would mean nothing.
+    The loss is the cross entropy of what the network believes after every `rows` pixels (a row of the image),
+    weighted by the
+    square of the time and more at the end: on the last step alone a sequence of 784 steps hardly learns for
+    epochs, and the probabilities along the way would mean nothing.
 
     Args:
         classifier: the network.
@@ -91,8 +102,8 @@ class DigitsTask(L.LightningModule):
         optimizer: makes the optimizer from the parameters.
         along_the_way: share of the loss that is spread over the rows; 0 counts the last step only.
         augmentation: random changes of the training images; None for none.
-        averaging: decay per step of an exponential moving average of the weights, which is then what is validated, tested
-            and exported (Polyak averaging); None for none.
+        averaging: decay per step of an exponential moving average of the weights, which is then what is
+            validated, tested and exported (Polyak averaging); None for none.
         seed: seed of the augmentation and dropout, which depend on it and on the epoch's number alone.
 
     Attributes:
@@ -121,7 +132,8 @@ class DigitsTask(L.LightningModule):
         self.augmentation = augmentation
         self.average: AveragedModel | None = None
         if averaging is not None:
-            self.average = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(averaging)).requires_grad_(False)
+            decay = get_ema_multi_avg_fn(averaging)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(classifier, multi_avg_fn=decay).requires_grad_(False)
         self.seed = seed
         self.recipe: dict[str, Any] = {}
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
@@ -186,8 +198,12 @@ class DigitsTask(L.LightningModule):
         return (errors @ weights).mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Loss and accuracy at the phase's resolution."""
-        self._evaluate("validation", (self._resize(batch[0]), batch[1]))
+        """Loss and accuracy at full resolution, which is what a checkpoint is judged by, and at the phase's."""
+        self._evaluate("validation", batch)
+        images = self._resize(batch[0])
+        if images is not batch[0]:
+            accuracy = (self.result(images).argmax(dim=1) == batch[1]).float().mean()
+            self.log("validation/phase_accuracy", accuracy, prog_bar=True, sync_dist=True, batch_size=len(images))
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Loss and accuracy at full resolution."""
@@ -215,6 +231,5 @@ class DigitsTask(L.LightningModule):
         logits = self.result(images)
         self.accuracy(logits, labels)
         loss = cross_entropy(logits, labels)
-        metrics = {f"{split}/loss": loss, f"{split}/accuracy": self.accuracy}
+        metrics: dict[str, Tensor | Metric] = {f"{split}/loss": loss, f"{split}/accuracy": self.accuracy}
         self.log_dict(metrics, prog_bar=True, sync_dist=True, batch_size=len(labels))
-

@@ -1,4 +1,6 @@
-"""A curriculum: training in phases that differ in resolution, learning rate and how long the network remembers."""
+"""A curriculum: training in phases that differ in resolution, learning rate and how long the network
+remembers.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ class Phase:
 
     Attributes:
         epochs: its length.
-        size: images are averaged down to size x size pixels, so a sequence has size^2 steps; None leaves them as they are.
+        size: images are averaged down to size x size pixels, so a sequence has size^2 steps; None leaves them
+            as they are.
         lr_scale: the optimizer's learning rate is multiplied by it.
-        schedule: "constant", or "one-cycle": a linear warm-up over the first `warmup` of the phase, then a half cosine to zero.
+        schedule: "constant", or "one-cycle": a linear warm-up over the first `warmup` of the phase, then a
+            half cosine to zero.
         warmup: the warmed-up share of a one-cycle phase.
-        stretch_memory: added to the forget gates' biases (and taken from the input gates') when the phase begins;
-            log 2 doubles how many steps each unit remembers, for a phase with more steps than the last.
+        stretch_memory: added to the forget gates' biases (and taken from the input gates') when the phase
+            begins; log 2 doubles how many steps each unit remembers, for a phase with more steps than the
+            last.
     """
 
     epochs: int
@@ -45,7 +50,9 @@ class Phase:
             return self.lr_scale
         if progress < self.warmup:
             return self.lr_scale * progress / self.warmup
-        return self.lr_scale * 0.5 * (1.0 + math.cos(math.pi * (progress - self.warmup) / (1.0 - self.warmup)))
+        return (
+            self.lr_scale * 0.5 * (1.0 + math.cos(math.pi * (progress - self.warmup) / (1.0 - self.warmup)))
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Curriculum:
 
     def learning_rate(self, step: int) -> float:
         """The factor on the learning rate for optimizer step number `step`, counted from 0."""
-        # half a step on, so that neither a warm-up's first step nor a cosine's last one is wasted on a rate of zero
+        # half a step on, so that neither a warm-up's first step nor a cosine's last one is wasted on a rate
+        # of zero
         phase, done = self.at((step + 0.5) / self.steps_per_epoch)
         return phase.learning_rate(done / phase.epochs)

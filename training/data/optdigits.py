@@ -31,7 +31,7 @@ def load_optdigits(split: Split, _root: Path) -> Digits:
         C order.
     """
     # Imported here because it takes a second and only this data set needs it.
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     bundle = load_digits()
     images = bundle.images.astype(np.uint8)
