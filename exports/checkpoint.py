@@ -33,9 +33,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file; {advice}") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExportError(f"{path}: cannot be read ({reason}); {advice}") from error
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        # torch's own words advise to load the file unsafely
+        raise ExportError(f"{path}: is damaged, or no file of weights; {advice}") from error
     if not isinstance(content, dict) or not {"classifier", "provenance"} <= content.keys():
         raise ExportError(f"{path}: holds no digit classifier; {advice}")
     provenance = content["provenance"]

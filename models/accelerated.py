@@ -19,8 +19,8 @@ State = tuple[Tensor, ...]
 class AcceleratedRNN(nn.Module):
     """Layers of `input -> filter over time -> unchanged recurrence`, with the signature of `torch.nn.LSTM`.
 
-    The filter acts on the drive `weight_ih x_t + bias_ih`. Being linear it commutes with that projection, so it
-    runs on `[x_t ; 1]`, and the recurrence reads the result with the input weights `[weight_ih , bias_ih]`.
+    The filter acts on the drive `weight_ih x_t + bias_ih`. Being linear it commutes with that projection, so
+    it runs on `[x_t ; 1]` and the recurrence reads the result with the input weights `[weight_ih , bias_ih]`.
 
     Args:
         filter: name of a registered filter.

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from training.allocator import keep_freed_memory
-from training.checkpoints import AtomicCheckpointIO
 from training.data import DataError
 from training.digits import DigitsData, DigitsTask
 
@@ -40,7 +39,7 @@ def main(args: ArgsType = None) -> None:
     """
     keep_freed_memory()
     torch.set_float32_matmul_precision("highest")
-    defaults: dict[str, Any] = {"plugins": [AtomicCheckpointIO()], "gradient_clip_val": 1.0}
+    defaults: dict[str, Any] = {"plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}]}
     try:
         TrainingCLI(
             DigitsTask,
@@ -48,7 +47,7 @@ def main(args: ArgsType = None) -> None:
             seed_everything_default=1,
             trainer_defaults=defaults,
             save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
+            auto_configure_optimizers=False,  # the task makes its own, with the curriculum's learning rate
             args=args,
         )
     except DataError as error:

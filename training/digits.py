@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -104,7 +105,7 @@ class DigitsTask(LightningModule):
         augmentation: random changes of the training images; None for none.
         averaging: decay per step of an exponential moving average of the weights, which is then what is
             validated, tested and exported (Polyak averaging); None for none.
-        seed: seed of the augmentation and dropout, which depend on it and on the epoch's number alone.
+        seed: seed of the augmentation and dropout, which depend on it and on the step's number alone.
 
     Attributes:
         recipe: the configuration this run was made from, kept in its checkpoints.
@@ -162,13 +163,17 @@ class DigitsTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch, and begin a phase if one begins with it."""
-        torch.manual_seed(self.seed + 1_000_003 * self.current_epoch + 7_919 * self.global_rank)
+        """Begin a phase if one begins with this epoch."""
         phase, done = self.curriculum.at(self.current_epoch)
         if done == 0 and phase.stretch_memory:
             stretch_memory_(self.classifier.rnn, phase.stretch_memory)
             if self.average is not None:
                 stretch_memory_(self.result.rnn, phase.stretch_memory)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Seed the step: a resumed run draws what an uninterrupted one would have drawn."""
+        sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the average."""
@@ -198,12 +203,16 @@ class DigitsTask(LightningModule):
         return (errors @ weights).mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Loss and accuracy at full resolution, which is what a checkpoint is judged by, and at the phase's."""
+        """Loss and accuracy at full resolution, which is what a checkpoint is judged by, and at the
+        phase's.
+        """
         self._evaluate("validation", batch)
         images = self._resize(batch[0])
         if images is not batch[0]:
             accuracy = (self.result(images).argmax(dim=1) == batch[1]).float().mean()
-            self.log("validation/phase_accuracy", accuracy, prog_bar=True, sync_dist=True, batch_size=len(images))
+            self.log(
+                "validation/phase_accuracy", accuracy, prog_bar=True, sync_dist=True, batch_size=len(images)
+            )
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Loss and accuracy at full resolution."""

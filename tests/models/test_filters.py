@@ -32,7 +32,9 @@ def test_scan_is_the_recurrence(time: int, mu: float, epsilon: float, seed: int)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     upstream = torch.randn(fast.shape, generator=generator, dtype=torch.float64)
     for a, b in zip(
-        torch.autograd.grad(fast, (u, state), upstream), torch.autograd.grad(slow, (u, state), upstream), strict=True
+        torch.autograd.grad(fast, (u, state), upstream),
+        torch.autograd.grad(slow, (u, state), upstream),
+        strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
@@ -45,10 +47,14 @@ def test_chunked_is_whole(time: int, cut: int, mu: float) -> None:
     momentum = Momentum(mu, 0.5)
     whole = momentum(u, torch.zeros(2, 3, dtype=torch.float64))
     first = momentum(u[:cut], torch.zeros(2, 3, dtype=torch.float64))
-    torch.testing.assert_close(torch.cat([first, momentum(u[cut:], first[-1])]), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([first, momentum(u[cut:], first[-1])]), whole, rtol=1e-12, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize(("mu", "epsilon"), [(1.0, 0.6), (-0.1, 0.6), (float("nan"), 0.6), (0.6, 0.0), (0.6, -1.0)])
+@pytest.mark.parametrize(
+    ("mu", "epsilon"), [(1.0, 0.6), (-0.1, 0.6), (float("nan"), 0.6), (0.6, 0.0), (0.6, -1.0)]
+)
 def test_out_of_range_is_refused(mu: float, epsilon: float) -> None:
     with pytest.raises(ValueError, match="must be"):
         Momentum(mu, epsilon)
@@ -56,7 +62,7 @@ def test_out_of_range_is_refused(mu: float, epsilon: float) -> None:
 
 def test_registry_names_what_it_knows() -> None:
     assert FILTERS["momentum"] is Momentum
-    with pytest.raises(KeyError, match="no filter is called 'adagrad'; known: .*momentum"):
+    with pytest.raises(KeyError, match=r"no filter is called 'adagrad'; known: .*momentum"):
         FILTERS["adagrad"]
 
 

@@ -17,7 +17,9 @@ NAMES = {"weight_ih": "x2h.weight", "bias_ih": "x2h.bias", "weight_hh": "h2h.wei
 
 
 def cell_of(layer: MomentumLSTM, suffix: str = "_l0") -> MomentumLSTMCell:
-    """The reference cell with one layer's (and direction's) parameters, shared so that gradients reach them."""
+    """The reference cell with one layer's (and direction's) parameters, shared so that gradients reach
+    them.
+    """
     weight_ih = getattr(layer, "weight_ih" + suffix)
     cell = MomentumLSTMCell(weight_ih.shape[1], layer.hidden_size, layer.filter.mu, layer.filter.epsilon)
     for name in NAMES:
@@ -31,8 +33,12 @@ def test_published_vectors(name: str, kind: str) -> None:
     vectors = np.load(VECTORS / f"{name}.npz")
     x = torch.from_numpy(vectors["x"]).requires_grad_()
     mu, epsilon = (float(vectors["mu"]), float(vectors["epsilon"])) if name == "momentum_lstm" else (0.0, 1.0)
-    layer = MomentumLSTM(x.shape[2], vectors["y"].shape[2], batch_first=True, dtype=x.dtype, mu=mu, epsilon=epsilon)
-    layer.load_state_dict({f"{ours}_l0": torch.from_numpy(vectors[f"param/{theirs}"]) for ours, theirs in NAMES.items()})
+    layer = MomentumLSTM(
+        x.shape[2], vectors["y"].shape[2], batch_first=True, dtype=x.dtype, mu=mu, epsilon=epsilon
+    )
+    layer.load_state_dict(
+        {f"{ours}_l0": torch.from_numpy(vectors[f"param/{theirs}"]) for ours, theirs in NAMES.items()}
+    )
     y = layer(x)[0] if kind == "fast" else unroll(cell_of(layer), x.transpose(0, 1)).transpose(0, 1)
     y.backward(torch.from_numpy(vectors["dy"]))
     expected = {"y": (y, vectors["y"]), "dx": (x.grad, vectors["dx"])}
@@ -88,7 +94,9 @@ def test_without_momentum_it_is_torch_lstm(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     theirs = torch.nn.LSTM(4, 6, dtype=torch.float64, **options)
     ours = MomentumLSTM(4, 6, dtype=torch.float64, mu=0.0, epsilon=1.0, **options)
-    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    assert {n: p.shape for n, p in ours.named_parameters()} == {
+        n: p.shape for n, p in theirs.named_parameters()
+    }
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(5, 3, 4, dtype=torch.float64)
     rows = ours.num_layers * ours.directions

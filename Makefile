@@ -1,0 +1,45 @@
+# Momentum Serve: every task a developer, operator or visitor runs. `make help` lists them.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve setup test lint models clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped models (HOST, PORT)
+	$(BIN)/python -m service --host $(HOST) --port $(PORT)
+
+setup: .venv/dev.stamp  ## Set up .venv with everything for development
+
+test: .venv/dev.stamp lint  ## Set up, check style, types and architecture, and run the tests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: .venv/dev.stamp  ## Check style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+models: .venv/dev.stamp  ## Train the shipped models from data and export them as new versions (hours)
+	$(BIN)/python -m training fit --config training/recipes/digits.yaml
+	$(BIN)/python -m exports runs/digits/best.ckpt --name digits
+
+clean:  ## Remove the virtual environment and everything that tools left
+	rm -rf .venv runs build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=..."'
+	$(PYTHON) -m venv .venv
+
+# An environment for development can serve too.
+.venv/serve.stamp: pyproject.toml | .venv/bin/python
+	test -f .venv/dev.stamp || $(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	touch $@
+
+.venv/dev.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,train,dev]'
+	touch $@

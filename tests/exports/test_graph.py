@@ -1,0 +1,119 @@
+"""The graph against PyTorch, and against itself: alone, padded, in chunks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exports.digits import digits_graph
+from exports.errors import ExportError
+from exports.filters import plan_filter
+from exports.recurrences import states_of
+from exports.session import Runner
+from exports.verification import measure_exactness, verify
+from models import AcceleratedRNN, DigitClassifier, Momentum
+
+NETWORKS: list[dict[str, Any]] = [
+    {"hidden_size": 16},
+    {"hidden_size": 7, "num_layers": 2},
+    {"hidden_size": 16, "filter_options": {"mu": 0.0, "epsilon": 1.0}},
+    {"hidden_size": 16, "filter_options": {"mu": 0.3, "epsilon": 0.3}},
+    {"hidden_size": 16, "filter_options": {"mu": 0.97, "epsilon": 0.1}},
+    {"hidden_size": 5, "num_layers": 3, "filter_options": {"mu": 0.999, "epsilon": 0.01}},
+]
+
+
+def build(options: dict[str, Any]) -> tuple[DigitClassifier, Runner]:
+    torch.manual_seed(0)
+    classifier = DigitClassifier(longest=100, **options).eval()
+    exported = digits_graph(classifier, "digits", "1")
+    return classifier, Runner(exported.model.SerializeToString(), exported.states)
+
+
+@pytest.mark.parametrize("options", NETWORKS, ids=str)
+def test_verification_passes(options: dict[str, Any]) -> None:
+    classifier, _ = build(options)
+    verification = verify(classifier, digits_graph(classifier, "digits", "1"), 784)
+    assert verification.max_difference <= 1e-5
+    assert len(verification.cases) == 20
+
+
+def test_verification_finds_a_wrong_graph() -> None:
+    classifier, _ = build({"hidden_size": 16})
+    exported = digits_graph(classifier, "digits", "1")
+    with torch.no_grad():
+        classifier.rnn.weight_hh_l0[3, 3] += 0.01
+    with pytest.raises(ExportError, match=r"differs from PyTorch by .* nothing was written"):
+        verify(classifier, exported, 784)
+
+
+@pytest.mark.parametrize("options", NETWORKS, ids=str)
+def test_what_holds_bit_for_bit(options: dict[str, Any]) -> None:
+    classifier, runner = build(options)
+    exactness = measure_exactness(runner, 784, streams=True)
+    assert exactness.batched == "bitwise"
+    assert exactness.padded == "bitwise"
+    assert exactness.streamed == plan_filter(classifier.rnn.filter).streamed
+    long_memory = options.get("filter_options", {}).get("mu", 0.6) > 0.95
+    assert exactness.streamed == ("rounding" if long_memory else "bitwise")
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), mu=st.sampled_from([0.0, 0.5, 0.6, 0.9, 0.99]), layers=st.integers(1, 2))
+def test_any_cut_of_any_lengths_streams(data: st.DataObject, mu: float, layers: int) -> None:
+    classifier, runner = build(
+        {"hidden_size": 5, "num_layers": layers, "filter_options": {"mu": mu, "epsilon": 0.5}}
+    )
+    lengths = data.draw(st.lists(st.integers(2, 90), min_size=1, max_size=4))
+    generator = torch.Generator().manual_seed(sum(lengths))
+    pixels = torch.rand(len(lengths), max(lengths), generator=generator)
+    probabilities, _, states = runner.run(pixels.numpy(), lengths)
+    for row, length in enumerate(lengths):
+        cut = data.draw(st.integers(1, length - 1))
+        _, _, carried = runner.run(pixels[row : row + 1, :cut].numpy())
+        last, _, after = runner.run(pixels[row : row + 1, cut:length].numpy(), states=carried)
+        with torch.no_grad():
+            wanted = classifier(pixels[row : row + 1, :length]).softmax(dim=-1).numpy()
+        np.testing.assert_allclose(probabilities[row : row + 1], wanted, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(last, wanted, rtol=0, atol=1e-5)
+        for name, value in after.items():
+            np.testing.assert_allclose(value, states[name][row : row + 1], rtol=0, atol=1e-5)
+
+
+def test_a_permutation_is_inside_the_graph() -> None:
+    torch.manual_seed(0)
+    classifier = DigitClassifier(hidden_size=8, permutation=torch.randperm(64).tolist())
+    exported = digits_graph(classifier, "digits", "1")
+    assert exported.inputs[0].shape == ["batch", 64]
+    assert verify(classifier, exported, 64).max_difference <= 1e-5
+
+
+def test_shapes_are_dynamic_and_the_operator_is_lstm() -> None:
+    exported = digits_graph(DigitClassifier(hidden_size=8), "digits", "3")
+    assert [node.op_type for node in exported.model.graph.node].count("LSTM") == 1
+    dimensions = [d.dim_param for d in exported.model.graph.input[0].type.tensor_type.shape.dim]
+    assert dimensions == ["batch", "time"]
+    assert {p.key: p.value for p in exported.model.metadata_props} == {"name": "digits", "version": "3"}
+
+
+@pytest.mark.parametrize(("mu", "window"), [(0.0, 0), (0.3, 31), (0.6, 63), (0.9, 255)])
+def test_short_memories_get_a_window(mu: float, window: int) -> None:
+    plan = plan_filter(Momentum(mu, 0.5))
+    assert (plan.window, plan.streamed) == (window, "bitwise")
+    # what lies before the window weighs less than float32 can tell
+    assert mu ** (window + 1) < 2.0**-24
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bidirectional": True}, "bidirectional network cannot be exported"),
+        ({"proj_size": 2}, "no projection"),
+    ],
+)
+def test_what_onnx_cannot_say_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        states_of(AcceleratedRNN("momentum", "lstm", 1, 4, **options))
