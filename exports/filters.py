@@ -16,7 +16,7 @@ from exports.builder import GraphBuilder
 from exports.errors import ExportError
 from models import Filter, Momentum
 
-# a window of at most this many inputs is carried as state (mu up to 0.93)
+# a window of at most this many inputs is carried as state (mu up to 0.92)
 LONGEST_WINDOW = 255
 # inputs whose weight is below this are left out: far under float32's precision of 6e-8, relative to the
 # newest input's weight

@@ -1,4 +1,4 @@
-"""`python -m training fit|validate|test --config training/recipes/<recipe>.yaml [--section.option value]`."""
+"""`python -m training fit|validate|test --config RECIPE.yaml [--data DIR] [--section.option value]`."""
 
 import os
 

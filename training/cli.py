@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from training.allocator import keep_freed_memory
 from training.data import DataError
@@ -31,12 +33,21 @@ class TrainingCLI(LightningCLI):
         self.model.recipe = {"model": config["model"], "data": data, "trainer": trainer}
 
 
-def main(args: ArgsType = None) -> None:
-    """Run the command line with `args`, default the process's own.
+def data_directory_options(arguments: Sequence[str]) -> list[str]:
+    """`--data DIR`, as in the other commands, for what LightningCLI would call `--data.data DIR`.
+
+    LightningCLI itself would take `--data` for a file of the data module's settings.
+    """
+    return ["--data.data" + a[6:] if a == "--data" or a.startswith("--data=") else a for a in arguments]
+
+
+def main() -> None:
+    """Run the command line.
 
     Raises:
         SystemExit: data is missing or damaged (code 1), or an argument is wrong (code 2).
     """
+    sys.argv[1:] = data_directory_options(sys.argv[1:])
     keep_freed_memory()
     torch.set_float32_matmul_precision("highest")
     defaults: dict[str, Any] = {"plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}]}
@@ -48,7 +59,6 @@ def main(args: ArgsType = None) -> None:
             trainer_defaults=defaults,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,  # the task makes its own, with the curriculum's learning rate
-            args=args,
         )
     except DataError as error:
         raise SystemExit(f"error: {error}") from error

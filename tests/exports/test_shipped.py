@@ -1,0 +1,37 @@
+"""The artifacts in the repository are what their cards say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exports.cli import main
+from exports.session import Runner
+from exports.store import DEFAULT_STORE, read_card
+from exports.verification import measure_exactness
+
+DIGITS = np.load(Path(__file__).parents[1] / "fixtures" / "mnist-test-500.npz")
+
+
+def test_digits_reads_real_digits() -> None:
+    folder, card = read_card(DEFAULT_STORE, "digits")
+    (accuracy,) = card.metrics
+    assert (accuracy.dataset, accuracy.split, accuracy.count) == ("mnist", "test", 10_000)
+    assert accuracy.value >= 0.985
+    pixels = DIGITS["images"].reshape(500, 784).astype(np.float32) / np.float32(255)
+    right = Runner(folder / card.file.name, card.states).classify(pixels) == DIGITS["labels"]
+    assert right.mean() >= 0.98
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 2**20
+
+
+def test_digits_keeps_its_card_s_promises() -> None:
+    folder, card = read_card(DEFAULT_STORE, "digits")
+    assert set(card.exactness.model_dump().values()) == {"bitwise"}
+    assert (
+        measure_exactness(Runner(folder / card.file.name, card.states), 784, streams=True) == card.exactness
+    )
+
+
+def test_digits_accuracy_reproduces(shared_datasets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "digits", "--data", str(shared_datasets)]) == 0
+    assert "accuracy on mnist test (10000 examples)" in capsys.readouterr().out
