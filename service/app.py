@@ -1,0 +1,53 @@
+"""The FastAPI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from service import digits, health, problems
+from service.engine import Engine
+from service.middleware import BodyLimit, RequestContext
+from service.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Load the store's models and build the application that serves them.
+
+    Raises:
+        StoreError: an artifact is damaged or does not do what its card says.
+    """
+    engine = Engine(settings.store, settings.lanes)
+    if digits.MODEL in engine.models:
+        digits.check(engine.models[digits.MODEL])
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # As many decoders as lanes: a decoded image can take hundreds of megabytes.
+        with ThreadPoolExecutor(settings.lanes, thread_name_prefix="decoder") as app.state.decoders:
+            async with engine:
+                yield
+
+    app = FastAPI(
+        title="Momentum Serve",
+        version="1",
+        description="Recurrent networks accelerated by momentum, served with onnxruntime.",
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.engine = engine
+    problems.install(app)
+    app.include_router(digits.router)
+    app.include_router(health.router)
+    app.add_api_route("/", _front, include_in_schema=False)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestContext)  # the outermost, as it is added last
+    return app
+
+
+async def _front() -> RedirectResponse:
+    return RedirectResponse("/docs")

@@ -1,0 +1,69 @@
+"""Settings: environment variables MOMENTUM_<NAME>, and command line flags of the same names, which win."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from exports import card
+from service import cpus
+
+
+class Settings(BaseSettings):
+    """Serve momentum networks over HTTP. Flags can be environment variables too: --port is MOMENTUM_PORT."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOMENTUM_",
+        env_ignore_empty=True,
+        frozen=True,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    store: Path = Field(
+        Path(card.__file__).parent / "store",
+        description="folder of artifacts, <model>/<version>/model.onnx and card.json",
+    )
+    lanes: int = Field(
+        cpus.available(), ge=1, le=1024, description="inferences that run side by side, one thread each"
+    )
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="refuse longer request bodies")
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        le=89_478_485,  # Pillow's own limit, above which it refuses by itself
+        description="refuse images of more pixels, going by their header",
+    )
+    max_batch: int = Field(256, ge=1, description="refuse requests of more images")
+    shutdown_seconds: int = Field(
+        30, ge=0, description="how long running requests may take to finish when stopping"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto is console on a terminal and JSON lines elsewhere"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="leave out what matters less; debug includes health checks"
+    )
+
+    @classmethod
+    def from_command_line(cls, arguments: Sequence[str]) -> Self:
+        """Read the environment and the arguments; on a bad value print one line and exit with status 2."""
+        try:
+            return CliApp.run(cls, cli_args=list(arguments))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            flag, variable = f"--{name.replace('_', '-')}", f"MOMENTUM_{name.upper()}"
+            print(
+                f"python -m service: {flag} or {variable}: {first['msg']}, not {first['input']!r}",
+                file=sys.stderr,
+            )
+            raise SystemExit(2) from None

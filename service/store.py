@@ -1,0 +1,204 @@
+"""The store: a folder of artifacts, <model>/<version>/model.onnx and card.json, and how one is checked and
+loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from exports.card import CARD_FILE, Card, CardError, StateSpec, TensorSpec
+
+Tensor = NDArray[Any]
+
+_ORT_TYPES = {
+    "float32": "tensor(float)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+    "uint8": "tensor(uint8)",
+}
+_GRAPH_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class StoreError(Exception):
+    """An artifact that must not be served; the message names the file, what was expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked artifact and its onnxruntime session, on the CPU. `run` may be called from several threads at
+    once.
+    """
+
+    card: Card
+    session: onnxruntime.InferenceSession
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+        """Run the graph in the calling thread, computing no more than `outputs` need.
+
+        Args:
+            inputs: a tensor for every input in the card; batch first. States left out start at zero.
+            outputs: names of outputs or states' outputs.
+        """
+        batch = next(iter(inputs.values())).shape[0]
+        feeds = {state.name: _zeros(state, batch) for state in self.card.states} | dict(inputs)
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        return dict(zip(outputs, self.session.run(list(outputs), feeds, options), strict=True))
+
+
+def _zeros(state: StateSpec, batch: int) -> Tensor:
+    # Only the first dimension, the batch, is dynamic.
+    return np.zeros((batch, *(int(size) for size in state.shape[1:])), state.dtype)
+
+
+def load_store(store: Path) -> dict[str, Model]:
+    """Load the newest version of every model in the store.
+
+    Raises:
+        StoreError: there is no model, or one of them is damaged or does not do what its card says.
+    """
+    if not store.is_dir():
+        raise StoreError(f"{store}: no such folder; give the one that holds <model>/<version>/ with --store")
+    newest = {
+        folder.name: version for folder in sorted(store.iterdir()) if (version := _newest_version(folder))
+    }
+    if not newest:
+        raise StoreError(
+            f"{store}: holds no model; expected <model>/<version>/{CARD_FILE}: "
+            "export one with `python -m exports`, or choose another folder with --store"
+        )
+    return {name: load_model(folder) for name, folder in newest.items()}
+
+
+def _newest_version(folder: Path) -> Path | None:
+    versions = [path for path in folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def load_model(folder: Path) -> Model:
+    """Load one artifact: check its file against the card, its graph against the card, and replay the golden
+    pair.
+
+    Raises:
+        StoreError: any of that fails.
+    """
+    try:
+        card = Card.read(folder / CARD_FILE)
+    except CardError as error:
+        raise StoreError(str(error)) from error
+    if (card.name, card.version) != (folder.parent.name, folder.name):
+        raise StoreError(
+            f"{folder / CARD_FILE}: describes {card.name} version {card.version}, but lies in "
+            f"{folder.parent.name}/{folder.name}; move the folder to {card.name}/{card.version}"
+        )
+    graph = folder / card.file.name
+    model = Model(card, _open_session(_read_graph(graph, card), graph))
+    _check_signature(model, graph)
+    _replay_golden(model, graph)
+    return model
+
+
+def _read_graph(path: Path, card: Card) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    if len(data) != card.file.bytes:
+        raise StoreError(
+            f"{path}: has {len(data)} bytes, the card says {card.file.bytes}; "
+            "the file is incomplete or not the card's: copy the artifact or export the model again"
+        )
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.file.sha256:
+        raise StoreError(
+            f"{path}: has SHA-256 {digest}, the card says {card.file.sha256}; "
+            "the file was changed: copy the artifact or export the model again"
+        )
+    return data
+
+
+def _open_session(graph: bytes, path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One thread a run: parallel requests use the cores, and a small recurrent step gains nothing from more
+    # threads.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # errors come as exceptions
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except _GRAPH_ERRORS as error:
+        raise StoreError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({error}); export the model again"
+        ) from error
+
+
+def _check_signature(model: Model, path: Path) -> None:
+    card, session = model.card, model.session
+    states = [TensorSpec(name=state.name, dtype=state.dtype, shape=state.shape) for state in card.states]
+    outputs_of_states = [
+        TensorSpec(name=state.output, dtype=state.dtype, shape=state.shape) for state in card.states
+    ]
+    for kind, expected, found in (
+        ("input", [*card.inputs, *states], session.get_inputs()),
+        ("output", [*card.outputs, *outputs_of_states], session.get_outputs()),
+    ):
+        says = {spec.name: (_ORT_TYPES[spec.dtype], spec.shape) for spec in expected}
+        has = {tensor.name: (tensor.type, tensor.shape) for tensor in found}
+        for name in says.keys() | has.keys():
+            if name not in has or name not in says or not _agree(says[name], has[name]):
+                raise StoreError(
+                    f"{path}: {kind} {name!r}: the card says {says.get(name, 'there is none')}, "
+                    f"the graph has {has.get(name, 'none')}; export the model again"
+                )
+
+
+def _agree(says: tuple[str, Sequence[int | str]], has: tuple[str, Sequence[int | str | None]]) -> bool:
+    (says_type, says_shape), (has_type, has_shape) = says, has
+    fixed = zip(says_shape, has_shape, strict=False)
+    return (
+        says_type == has_type
+        and len(says_shape) == len(has_shape)
+        and all(a == b for a, b in fixed if isinstance(a, int) and isinstance(b, int))
+    )
+
+
+def _replay_golden(model: Model, path: Path) -> None:
+    card = model.card
+    dtypes: dict[str, str] = {spec.name: spec.dtype for spec in card.inputs}
+    dtypes |= {state.name: state.dtype for state in card.states}
+    try:
+        inputs = {name: np.asarray(value, dtypes[name]) for name, value in card.golden.inputs.items()}
+        answers = model.run(inputs, list(card.golden.outputs))
+        differences = {
+            name: float(np.abs(answers[name] - np.asarray(expected)).max())
+            for name, expected in card.golden.outputs.items()
+        }
+    except (KeyError, ValueError, StopIteration, *_GRAPH_ERRORS) as error:
+        raise StoreError(
+            f"{path}: the card's golden input does not fit the graph ({type(error).__name__}: {error}); "
+            "export the model again"
+        ) from error
+    for name, difference in differences.items():
+        if not difference <= card.golden.tolerance:  # so that NaN fails too
+            raise StoreError(
+                f"{path}: output {name!r} differs from the card's golden output by {difference:.3g}, "
+                f"{card.golden.tolerance:.3g} is allowed; onnxruntime {onnxruntime.__version__} computes it "
+                "differently or the card is not the graph's: export the model again"
+            )

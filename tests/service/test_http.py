@@ -1,0 +1,182 @@
+"""What holds for every request: its id, its line in the log, limits on its body, and errors as problem
+documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service import Settings, create_app
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail", "expected"),
+    [
+        ("GET", "/nothing", 404, "there is nothing at /nothing", "a path listed at /docs"),
+        ("GET", "/v1/digits", 405, "/v1/digits does not answer GET", "the method POST"),
+        ("DELETE", "/v1/digits", 405, "/v1/digits does not answer DELETE", "the method POST"),
+        ("POST", "/", 405, "/ does not answer POST", "the method GET"),
+    ],
+)
+def test_errors_are_problem_documents(
+    small_server: Any, method: str, path: str, status: int, detail: str, expected: str
+) -> None:
+    response = small_server.client.request(method, path)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
+        "type": "about:blank",
+        "title": {404: "Not Found", 405: "Method Not Allowed"}[status],
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:request:{response.headers['x-request-id']}",
+        "expected": expected,
+    }
+    assert response.status_code == status
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v2/nothing", 404), ("POST", "/v2/health/live", 405)]
+)
+def test_errors_under_v2_are_as_that_protocol_says(
+    small_server: Any, method: str, path: str, status: int
+) -> None:
+    response = small_server.client.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert set(response.json()) == {"error"}
+
+
+def test_health(small_server: Any) -> None:
+    assert small_server.client.get("/v2/health/live").json() == {"live": True}
+    response = small_server.client.get("/v2/health/ready")
+    assert (response.status_code, response.json()) == (200, {"ready": True, "live": True})
+
+
+def test_not_ready_before_the_engine_runs(small_store: Path) -> None:
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(Settings(store=small_store)))  # runs no lifespan
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.get("/v2/health/ready")
+
+    response = asyncio.run(main())
+    assert (response.status_code, response.json()) == (503, {"ready": False, "live": False})
+
+
+def test_the_front_leads_to_the_documentation(small_server: Any) -> None:
+    response = small_server.client.get("/", follow_redirects=True)
+    assert response.status_code == 200
+    assert response.url.path == "/docs"
+    assert "swagger-ui" in response.text
+
+
+def test_a_sane_request_id_is_kept_and_logged(small_server: Any) -> None:
+    response = small_server.client.get("/v1/digits", headers={"x-request-id": "order-66.a_B"})
+    assert response.headers["x-request-id"] == "order-66.a_B"
+    line = next(line for line in small_server.log() if line.get("request_id") == "order-66.a_B")
+    assert [line[name] for name in ("event", "method", "path", "status")] == [
+        "request",
+        "GET",
+        "/v1/digits",
+        405,
+    ]
+    assert line["milliseconds"] > 0
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 129, 'quo"te', "<script>"])
+def test_other_request_ids_are_replaced(small_server: Any, sent: str) -> None:
+    first, second = (
+        small_server.client.get("/v2/health/live", headers={"x-request-id": sent}).headers["x-request-id"]
+        for _ in range(2)
+    )
+    assert first != second
+    assert len(first) == 32
+    assert sent not in (first, second)
+
+
+def test_a_request_is_logged_once_and_health_checks_are_not(small_server: Any) -> None:
+    before = len(small_server.log())
+    small_server.client.get("/v2/health/ready")
+    small_server.client.get("/nothing", headers={"x-request-id": "once"})
+    assert [line["request_id"] for line in small_server.log()[before:]] == ["once"]
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("content_type", "start"), [("application/octet-stream", b""), ("multipart/form-data; boundary=x", PART)]
+)
+def test_oversized_bodies(small_server: Any, content_type: str, start: bytes, chunked: bool) -> None:
+    pieces = [start, *[bytes(50_000)] * 20]
+    response = small_server.client.post(
+        "/v1/digits",
+        content=iter(pieces) if chunked else b"".join(pieces),
+        headers={"content-type": content_type},
+    )
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["title"] == "Body too large"
+    assert response.json()["expected"] == "at most 200000 bytes"
+
+
+def test_a_body_of_the_limit_is_read(small_server: Any) -> None:
+    assert small_server.client.post("/v1/digits", content=bytes(200_000)).status_code == 422
+
+
+def test_an_endless_body_is_refused_while_it_arrives(small_server: Any) -> None:
+    with socket.create_connection(small_server.address) as connection:
+        connection.sendall(b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        for _ in range(4):  # 256 KiB and no end
+            connection.sendall(block)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_length_that_lies_is_answered_before_the_body(small_server: Any) -> None:
+    with socket.create_connection(small_server.address) as connection:
+        connection.sendall(b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999999\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_leaves_is_logged_and_harms_nothing(small_server: Any) -> None:
+    with socket.create_connection(small_server.address) as connection:
+        connection.sendall(
+            b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nX-Request-ID: left\r\nContent-Length: 1000\r\n\r\nhalf"
+        )
+    while not (lines := [line for line in small_server.log() if line.get("request_id") == "left"]):
+        small_server.client.get("/v2/health/live")
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 499)]
+
+
+def test_an_uncaught_error_shows_nothing_and_logs_all(
+    serve: Callable[..., Any], tmp_path: Path, write_artifact: Callable[..., Path], fragile_graph: bytes
+) -> None:
+    write_artifact(tmp_path, graph=fragile_graph)
+    with serve("--store", tmp_path) as server:
+        response: httpx.Response = server.client.post(
+            "/v1/digits", json={"pixels": [1] * 783 + [0]}, headers={"x-request-id": "fails"}
+        )
+        assert response.status_code == 500
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json() == {
+            "type": "about:blank",
+            "title": "Internal Server Error",
+            "status": 500,
+            "detail": "the server failed at this request; its log has the details",
+            "instance": "urn:request:fails",
+        }
+        failure, line = (line for line in server.log() if line.get("request_id") == "fails")
+        assert failure["level"] == "error"
+        assert "Traceback" in failure["exception"]
+        assert "onnxruntime" in failure["exception"]
+        assert (line["event"], line["status"]) == ("request", 500)
+        assert server.client.post("/v1/digits", json={"pixels": [1] * 9 + [0] * 775}).status_code == 200

@@ -1,0 +1,100 @@
+"""Settings come from flags, then the environment, then defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service import Settings, cpus
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MOMENTUM_{name.upper()}", raising=False)
+
+
+def test_defaults() -> None:
+    settings = Settings.from_command_line([])
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.store.parts[-2:] == ("exports", "store")
+    assert settings.lanes == cpus.available()
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOMENTUM_PORT", "1234")
+    monkeypatch.setenv("MOMENTUM_MAX_BATCH", "7")
+    monkeypatch.setenv("MOMENTUM_LOG_LEVEL", "")
+    monkeypatch.setenv("MOMENTUM_DATA", "another part's setting")
+    settings = Settings.from_command_line(["--port", "4321", "--store", "elsewhere"])
+    assert (settings.port, settings.max_batch, settings.log_level) == (4321, 7, "info")
+    assert settings.store == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--port", "99999"],
+            "--port or MOMENTUM_PORT: Input should be less than or equal to 65535, not '99999'",
+        ),
+        (["--lanes", "0"], "--lanes or MOMENTUM_LANES: Input should be greater than or equal to 1, not '0'"),
+        (["--log-format", "xml"], "--log-format or MOMENTUM_LOG_FORMAT: Input should be 'auto'"),
+        (["--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+)
+def test_bad_flags_end_with_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        Settings.from_command_line(arguments)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("python -m service: ")
+    assert message in error
+
+
+def test_a_bad_variable_ends_with_status_2_and_its_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOMENTUM_MAX_BODY_BYTES", "lots")
+    with pytest.raises(SystemExit) as exit_:
+        Settings.from_command_line([])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "python -m service: --max-body-bytes or MOMENTUM_MAX_BODY_BYTES: Input should be a valid integer"
+    )
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        Settings.from_command_line(["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in shown for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000"}, None),
+        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 0.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "200000 100000", "a/cpu.max": "300000 100000"}, 2),
+        (
+            "4:cpu,cpuacct:/a\n",
+            {"cpu/a/cpu.cfs_quota_us": "25000", "cpu/a/cpu.cfs_period_us": "100000"},
+            0.25,
+        ),
+        ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("3:memory:/\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_cgroup_quotas(tmp_path: Path, membership: str, files: dict[str, str], quota: float | None) -> None:
+    (tmp_path / "membership").write_text(membership)
+    for name, content in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(content + "\n")
+    assert cpus.cgroup_quota(tmp_path / "membership", tmp_path / "root") == quota
