@@ -25,11 +25,12 @@ lint: .venv/dev.stamp  ## Check style, types and import directions
 	$(BIN)/lint-imports
 
 models: .venv/dev.stamp  ## Train the shipped models from data and export them as new versions (hours)
-	$(BIN)/python -m training fit --config training/recipes/digits.yaml
+	$(BIN)/python -m training fit --config training/recipes/digits.yaml \
+		$$(test ! -f runs/digits/last.ckpt || echo --ckpt_path runs/digits/last.ckpt)
 	$(BIN)/python -m exports runs/digits/best.ckpt --name digits
 
-clean:  ## Remove the virtual environment and everything that tools left
-	rm -rf .venv runs build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean:  ## Remove the virtual environment and what tools left; training runs stay
+	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=..."'
@@ -37,7 +38,7 @@ clean:  ## Remove the virtual environment and everything that tools left
 
 # An environment for development can serve too.
 .venv/serve.stamp: pyproject.toml | .venv/bin/python
-	test -f .venv/dev.stamp || $(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	test .venv/dev.stamp -nt pyproject.toml || $(BIN)/python -m pip install --quiet --editable '.[cpu]'
 	touch $@
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python

@@ -21,7 +21,7 @@ class GraphBuilder:
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._initializers: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
@@ -38,7 +38,7 @@ class GraphBuilder:
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """An initializer, shared by all who ask for the same values."""
         array = np.ascontiguousarray(value, dtype=dtype)
-        key = f"{array.dtype}_{'x'.join(map(str, array.shape))}_{hash(array.tobytes()) & 0xFFFFFFFFFFFF:012x}"
+        key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._initializers:
             self._initializers[key] = numpy_helper.from_array(array, f"constant_{len(self._initializers)}")
         return str(self._initializers[key].name)

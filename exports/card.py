@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+Promise = Literal["bitwise", "rounding", "impossible"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 DType = Literal["float32", "int32", "int64", "uint8"]
 
-MODEL_FILE = "model.onnx"
+MODEL_FILE: Literal["model.onnx"] = "model.onnx"
 CARD_FILE = "card.json"
 
 
@@ -46,16 +47,16 @@ class StateSpec(_Strict):
 
 
 class Exactness(_Strict):
-    """What float32 on the CPU promises: bit for bit, or up to rounding.
+    """What float32 on the CPU promises: bit for bit, up to rounding, or (a permuted network) not possible.
 
     batched: a row computed in a batch against the same row alone; padded: a padded row against the same row
         without padding;
     streamed: a sequence fed in chunks against the same sequence whole.
     """
 
-    batched: Literal["bitwise", "rounding"]
-    padded: Literal["bitwise", "rounding"]
-    streamed: Literal["bitwise", "rounding"]
+    batched: Promise
+    padded: Promise
+    streamed: Promise
 
 
 class Metric(_Strict):
@@ -91,7 +92,7 @@ class Provenance(_Strict):
 class ModelFile(_Strict):
     """The graph's file beside the card."""
 
-    name: str = MODEL_FILE
+    name: Literal["model.onnx"] = MODEL_FILE
     sha256: Sha256
     bytes: int = Field(gt=0)
 

@@ -44,9 +44,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         classifier = DigitClassifier(**content["classifier"]["config"])
         classifier.load_state_dict(content["classifier"]["weights"])
-        dataset = str(provenance["dataset"])
+        missing = {"dataset", "recipe", "seed", "epochs", "sha256"} - provenance.keys()
+        if missing:
+            raise KeyError(f"no {', '.join(sorted(missing))}")
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ExportError(
             f"{path}: does not fit this version's DigitClassifier ({error}); train it again"
         ) from error
-    return Checkpoint(classifier.eval(), dataset, provenance)
+    return Checkpoint(classifier.eval(), str(provenance["dataset"]), provenance)

@@ -7,10 +7,11 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from exports.card import Card, CardError, Metric
 from exports.errors import ExportError
-from exports.store import DEFAULT_STORE
+from exports.store import DEFAULT_STORE, VERSION
 from training.data import DataError, data_directory
 
 # two correctly rounded programs may disagree on an image whose two best classes are as good as equal
@@ -73,19 +74,14 @@ def _name(value: str) -> str:
 
 
 def _version(value: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+    if not VERSION.fullmatch(value):
         raise argparse.ArgumentTypeError(f"{value!r} is no version: a whole number from 1")
     return int(value)
 
 
 def _export(arguments: argparse.Namespace) -> int:
     # late: the only part that needs torch and onnx
-    try:
-        export = importlib.import_module("exports.export").export
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            f"{error.name} is not installed: exporting needs the train extra (make setup)"
-        ) from error
+    export = _import("exports.export").export
     folder: Path
     card: Card
     folder, card = export(
@@ -107,10 +103,23 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
-    from exports.measure import verify_stored
+def _import(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"{error.name} is not installed: verifying needs one of the extras cpu and gpu, exporting train "
+            "too; `make setup` installs what is needed"
+        ) from error
 
-    pairs = verify_stored(arguments.store, arguments.name, arguments.version, data_directory(arguments.data))
+
+def _verify(arguments: argparse.Namespace) -> int:
+    verify_stored = _import("exports.measure").verify_stored
+    pairs: list[tuple[Metric, Metric]] = verify_stored(
+        arguments.store, arguments.name, arguments.version, data_directory(arguments.data)
+    )
+    if not pairs:
+        raise ExportError(f"the card of {arguments.name} states no accuracy; export the model again")
     reproduced = True
     for stated, measured in pairs:
         same = abs(stated.value - measured.value) * measured.count <= DISAGREEMENTS

@@ -50,7 +50,8 @@ def export(path: Path, name: str, version: int | None, store: Path, data: Path) 
     rows, columns = test.images.shape[1:]
     if classifier.permutation is not None and len(classifier.permutation) != rows * columns:
         raise ExportError(
-            f"the model permutes {len(classifier.permutation)} pixels, {test.dataset} has {rows * columns}"
+            f"the model permutes {len(classifier.permutation)} pixels, {test.dataset} has {rows * columns}: "
+            "train with a permutation of its pixels"
         )
     exported = digits_graph(classifier, name, str(number))
     verification = verify(classifier, exported, rows * columns)

@@ -55,7 +55,7 @@ def plan_filter(filter_: Filter) -> FilterPlan:
         ExportError: there is no ONNX form for this filter.
     """
     if not isinstance(filter_, Momentum):
-        raise ExportError(f"the filter {type(filter_).__name__} has no ONNX form yet; known: Momentum")
+        raise ExportError(f"the filter {type(filter_).__name__} has no ONNX form; train with momentum")
     powers: list[float] = []
     power = filter_.mu
     while power > NEGLIGIBLE:

@@ -57,7 +57,8 @@ def verify_stored(store: Path, name: str, version: int | None, data: Path) -> li
         for source, checksum in card.provenance.data_sha256.items():
             if digits.checksums.get(source, checksum) != checksum:
                 raise ExportError(
-                    f"{source} of {stated.dataset} is not the file that the card's figures were measured on"
+                    f"{source} of {stated.dataset} is not the file that the card's figures were measured on: "
+                    "choose another --data"
                 )
         results.append((stated, measure_accuracy(runner, digits)))
     return results

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from exports.builder import GraphBuilder
 from exports.errors import ExportError
@@ -30,10 +31,11 @@ def states_of(rnn: AcceleratedRNN) -> list[LayerState]:
         ExportError: the network has no ONNX form.
     """
     if rnn.recurrence is not LSTM:
-        raise ExportError(f"the recurrence {rnn.recurrence.__name__} has no ONNX form yet; known: LSTM")
+        raise ExportError(f"the recurrence {rnn.recurrence.__name__} has no ONNX form; train with lstm")
     if rnn.bidirectional:
         raise ExportError(
-            "a bidirectional network cannot be exported: it needs the end of a stream at its beginning"
+            "a bidirectional network cannot be exported: it needs the end of a stream at its beginning; "
+            "train with bidirectional=False"
         )
     if rnn.proj_size:
         raise ExportError("ONNX's LSTM has no projection: train with proj_size=0 to export")
@@ -65,7 +67,7 @@ def add_rnn(
         each row's own length), and the new states by name.
     """
     plan = plan_filter(rnn.filter)
-    lengths64 = graph.op("Cast", lengths, to=7)
+    lengths64 = graph.op("Cast", lengths, to=TensorProto.INT64)
     before = {name: graph.op("Transpose", value, perm=[1, 0, 2]) for name, value in states.items()}
     last: dict[str, list[str]] = {"h": [], "c": []}
     after: dict[str, str] = {}

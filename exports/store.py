@@ -5,12 +5,14 @@ overwritten.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 from exports.card import CARD_FILE, MODEL_FILE, Card
 from exports.errors import ExportError
 
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 DEFAULT_STORE = Path(__file__).parent / "store"
 
 
@@ -19,7 +21,9 @@ def versions(store: Path, name: str) -> list[int]:
     folder = store / name
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
+    return sorted(
+        int(entry.name) for entry in folder.iterdir() if VERSION.fullmatch(entry.name) and entry.is_dir()
+    )
 
 
 def free_version(store: Path, name: str, wanted: int | None) -> int:
@@ -83,7 +87,8 @@ def read_card(store: Path, name: str, version: int | None = None) -> tuple[Path,
     if not existing or (version is not None and version not in existing):
         known = ", ".join(map(str, existing)) or "none"
         raise ExportError(
-            f"{store} holds no {name}{f' version {version}' if version else ''} (versions: {known})"
+            f"{store} holds no {name}{f' version {version}' if version else ''} (versions: {known}): "
+            "name one of these, choose another --store, or export one with `python -m exports CHECKPOINT`"
         )
     folder = store / name / str(version or existing[-1])
     return folder, Card.read(folder / CARD_FILE)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from exports.card import Exactness, Verification
+from exports.card import Exactness, Promise, Verification
 from exports.digits import Exported, digits_graph
 from exports.errors import ExportError
 from exports.session import Floats, Runner, States
@@ -92,20 +92,21 @@ def measure_exactness(runner: Runner, steps: int, streams: bool) -> Exactness:
     whole = runner.run(pixels)
     alone = [_same(_row(whole, i), runner.run(pixels[i : i + 1])) for i in range(len(pixels))]
     some = [_same(_row(whole, i), _row(runner.run(pixels[:n]), i)) for n in (2, 3, 5) for i in range(n)]
-    padded, streamed = alone[:1], alone[:1]
-    if streams:
-        lengths = [1, 2, 7, steps // 4, steps // 2, steps - 1, steps, 3]
-        cut = runner.run(pixels, lengths)
-        padded = [
-            _same(_row(cut, i, length), runner.run(pixels[i : i + 1, :length]))
-            for i, length in enumerate(lengths)
-        ]
-        streamed = [_same(whole, _in_chunks(runner, pixels, size)) for size in (1, 5, 28, steps // 2)]
-    return Exactness(
-        batched="bitwise" if all(alone + some) else "rounding",
-        padded="bitwise" if all(padded) else "rounding",
-        streamed="bitwise" if all(streamed) else "rounding",
-    )
+    batched = _promise(alone + some)
+    if not streams:
+        return Exactness(batched=batched, padded="impossible", streamed="impossible")
+    lengths = [max(1, n) for n in (1, 2, steps // 8, steps // 4, steps // 2, steps - 2, steps - 1, steps)]
+    cut = runner.run(pixels, lengths)
+    padded = [
+        _same(_row(cut, i, length), runner.run(pixels[i : i + 1, :length]))
+        for i, length in enumerate(lengths)
+    ]
+    streamed = [_same(whole, _in_chunks(runner, pixels, size)) for size in (1, 5, 28, steps // 2)]
+    return Exactness(batched=batched, padded=_promise(padded), streamed=_promise(streamed))
+
+
+def _promise(same: list[bool]) -> Promise:
+    return "bitwise" if all(same) else "rounding"
 
 
 Result = tuple[Floats, Floats, States]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class AcceleratedRNN(nn.Module):
 
     Raises:
         KeyError: filter or recurrence is not registered.
-        ValueError: a size or probability is out of range.
+        ValueError: a size or probability is out of range, or the filter is not linear.
     """
 
     def __init__(
@@ -64,7 +65,11 @@ class AcceleratedRNN(nn.Module):
             raise ValueError(
                 f"proj_size must be in [0, hidden_size), got {proj_size} with hidden_size {hidden_size}"
             )
+        if dropout and num_layers == 1:
+            warnings.warn(f"dropout={dropout} acts between layers, and there is only one", stacklevel=2)
         self.filter = FILTERS[filter](**(filter_options or {}))
+        if not self.filter.linear:
+            raise ValueError(f"the filter {filter!r} is not linear: it cannot run in front of the projection")
         self.recurrence = RECURRENCES[recurrence]
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -99,6 +104,11 @@ class AcceleratedRNN(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def flatten_parameters(self) -> None:
+        """Nothing to do: each call joins weights and bias anew. There for code written for
+        `torch.nn.LSTM`.
+        """
+
     def layer_input_size(self, layer: int) -> int:
         """Width of what layer number `layer` reads."""
         return self.input_size if layer == 0 else self.directions * self.output_size
@@ -129,6 +139,10 @@ class AcceleratedRNN(nn.Module):
             ValueError: a shape does not fit.
         """
         if isinstance(input, PackedSequence):
+            if input.data.shape[-1] != self.input_size:
+                raise ValueError(
+                    f"expected packed data of width {self.input_size}, got {list(input.data.shape)}"
+                )
             padded, lengths = pad_packed_sequence(PackedSequence(input.data, input.batch_sizes))
             state = self._initial_state(padded, hx, input.sorted_indices)
             y, state = self._run(padded, state, lengths, input.batch_sizes)
@@ -141,14 +155,17 @@ class AcceleratedRNN(nn.Module):
                 f"{'[batch, time,' if self.batch_first else '[time, batch,'} {self.input_size}], "
                 f"got {list(input.shape)}"
             )
-        if input.dim() == 2:
-            if hx is not None:
-                hx = tuple(s.unsqueeze(1) for s in hx)
-            y, state = self._run(input.unsqueeze(1), self._initial_state(input.unsqueeze(1), hx))
-            return y.squeeze(1), tuple(s.squeeze(1) for s in state)
-        x = input.transpose(0, 1) if self.batch_first else input
+        batched = input.dim() == 3
+        x = (input.transpose(0, 1) if self.batch_first else input) if batched else input.unsqueeze(1)
         if len(x) == 0:
             raise ValueError("expected at least one time step, got none")
+        if not batched:
+            if hx is not None:
+                if any(s.dim() != 2 for s in hx):
+                    raise ValueError("expected states of 2 dimensions, as the input has no batch dimension")
+                hx = tuple(s.unsqueeze(1) for s in hx)
+            y, state = self._run(x, self._initial_state(x, hx))
+            return y.squeeze(1), tuple(s.squeeze(1) for s in state)
         y, state = self._run(x, self._initial_state(x, hx))
         return y.transpose(0, 1) if self.batch_first else y, state
 
@@ -217,14 +234,8 @@ class AcceleratedRNN(nn.Module):
         return y, (*new, pad(m, (0, self.filter_size - width)).unsqueeze(0))
 
     def extra_repr(self) -> str:
-        options = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-        }
-        options["proj_size"] = 0
+        options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        options |= {"bidirectional": False, "proj_size": 0}
         changed = "".join(
             f", {k}={getattr(self, k)}" for k, default in options.items() if getattr(self, k) != default
         )
@@ -240,5 +251,5 @@ def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x.flip(0)
     time = torch.arange(len(x)).unsqueeze(1)
-    index = torch.where(time < lengths, lengths - 1 - time, time)
-    return x.gather(0, index.unsqueeze(-1).expand_as(x).to(x.device))
+    index = torch.where(time < lengths, lengths - 1 - time, time).to(x.device)
+    return x.gather(0, index.unsqueeze(-1).expand_as(x))

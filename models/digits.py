@@ -100,8 +100,11 @@ class DigitClassifier(nn.Module):
             Logits [batch, ceil(time / every), classes], and the state (see `AcceleratedRNN.forward`).
 
         Raises:
-            ValueError: a permuted model is given another number of pixels than it permutes.
+            ValueError: a permuted model is given another number of pixels than it permutes, or `every` is
+            below 1.
         """
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
         x = pixels.flatten(1)
         if self.permutation is not None:
             if x.shape[1] != len(self.permutation):
@@ -118,5 +121,5 @@ class DigitClassifier(nn.Module):
         """Logits [batch, classes] after the last pixel of `pixels` [batch, time] or [batch, rows,
         columns].
         """
-        logits, _ = self.read(pixels, every=pixels[0].numel())
+        logits, _ = self.read(pixels, every=pixels.shape[1:].numel())
         return logits[:, -1]

@@ -55,6 +55,7 @@ class LSTM(Recurrence):
     def run(
         u: Tensor, batch_sizes: Tensor | None, state: tuple[Tensor, ...], weights: list[Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        # cuDNN keeps what a backward pass needs only in training mode
         # has_biases, num_layers, dropout, train, bidirectional
         settings = (True, 1, 0.0, torch.is_grad_enabled(), False)
         if batch_sizes is None:

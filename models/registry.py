@@ -8,6 +8,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class UnknownNameError(KeyError):
+    """A name that nothing is registered under; the message names what is."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would quote and escape it
+
+
 class Registry(Mapping[str, type[T]]):
     """A read-only mapping that classes add themselves to with a decorator.
 
@@ -38,7 +45,9 @@ class Registry(Mapping[str, type[T]]):
 
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._entries:
-            raise KeyError(f"no {self._kind} is called {name!r}; known: {', '.join(sorted(self._entries))}")
+            raise UnknownNameError(
+                f"no {self._kind} is called {name!r}; known: {', '.join(sorted(self._entries))}"
+            )
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

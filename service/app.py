@@ -27,8 +27,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # As many decoders as lanes: a decoded image can take hundreds of megabytes.
-        with ThreadPoolExecutor(settings.lanes, thread_name_prefix="decoder") as app.state.decoders:
+        # Few decoders: a decoded image can take hundreds of megabytes.
+        with ThreadPoolExecutor(min(settings.lanes, 4), thread_name_prefix="decoder") as app.state.decoders:
             async with engine:
                 yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from service.settings import Settings
 from service.store import Model, StoreError, Tensor
 
 MODEL = "digits"
+LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
 
 router = APIRouter(tags=["digits"])
 
@@ -144,6 +146,14 @@ async def classify(
         state.decoders, _read, content_type, body, state.settings
     )
     count = len(asked.pixels)
+    steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
+    if steps > LONGEST_TRACE:
+        raise Problem(
+            422,
+            "Trace too long",
+            f"{count} images with trace={trace} would be told in {steps} steps",
+            f"at most {LONGEST_TRACE} steps together: fewer images, or a larger trace",
+        )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
     outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
     answers = await state.engine.infer(MODEL, inputs, outputs)

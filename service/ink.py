@@ -216,6 +216,8 @@ def _scale(ink: Grey) -> Grey:
     shrinks = max(ink.shape) > BOX * _FINE
     ink = _fit(ink, BOX * _FINE, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
     if shrinks:  # thin strokes turn pale when they shrink
+        if not (ink > 0.05).any():
+            raise NoInkError("there are only specks")
         ink = ink / np.percentile(ink[ink > 0.05], 80)
     ink = np.pad(np.clip(ink, 0, 1), 2 * _FINE)
     for _ in range(3):  # the blurred remains of a thin stroke look wider than they are

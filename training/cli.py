@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from training.allocator import keep_freed_memory
 from training.data import DataError
 from training.digits import DigitsData, DigitsTask
+
+# what decides the weights, besides model and data
+TRAINER_OPTIONS = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
 
 
 class TrainingCLI(LightningCLI):
@@ -27,9 +29,8 @@ class TrainingCLI(LightningCLI):
         """Have the checkpoints say what they were made from."""
         config = json.loads(self.parser.dump(self.config, format="json"))["fit"]
         data = {name: value for name, value in config["data"].items() if name != "data"}
-        trainer = {
-            name: config["trainer"].get(name) for name in ("max_epochs", "gradient_clip_val", "precision")
-        }
+        trainer = {name: config["trainer"].get(name) for name in TRAINER_OPTIONS}
+        trainer["processes"] = self.trainer.world_size
         self.model.recipe = {"model": config["model"], "data": data, "trainer": trainer}
 
 
@@ -49,7 +50,6 @@ def main() -> None:
     """
     sys.argv[1:] = data_directory_options(sys.argv[1:])
     keep_freed_memory()
-    torch.set_float32_matmul_precision("highest")
     defaults: dict[str, Any] = {"plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}]}
     try:
         TrainingCLI(

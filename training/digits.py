@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ class DigitsData(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing, on one process."""
-        load(self.dataset, "train", self.directory)
+        for name in get_args(Split):
+            load(self.dataset, name, self.directory)
 
     def setup(self, stage: str) -> None:
         """Read the splits that `stage` needs."""
@@ -148,15 +150,16 @@ class DigitsTask(LightningModule):
         """The optimizer with the curriculum's learning rate, set anew each step.
 
         Raises:
-            ValueError: the trainer would run on past the last phase.
+            ValueError: the trainer would run past the last phase, or not at all.
         """
         epochs = self.trainer.max_epochs
-        if epochs is None or epochs > self.curriculum.epochs:
+        if epochs is None or not 1 <= epochs <= self.curriculum.epochs:
             raise ValueError(
                 f"trainer.max_epochs is {epochs}, but the phases have {self.curriculum.epochs} epochs: "
-                "set it to that, or to fewer to stop early"
+                "set it to that, or to fewer (at least 1) to stop early"
             )
-        steps = int(self.trainer.estimated_stepping_batches) // epochs
+        _ = self.trainer.estimated_stepping_batches  # loads the data, so that the number of batches is known
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         self.curriculum = Curriculum(self.curriculum.phases, steps)
         optimizer = self.optimizer(self.classifier.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.curriculum.learning_rate)
@@ -208,7 +211,7 @@ class DigitsTask(LightningModule):
         """
         self._evaluate("validation", batch)
         images = self._resize(batch[0])
-        if images is not batch[0]:
+        if images is not batch[0] and not self.trainer.validating:
             accuracy = (self.result(images).argmax(dim=1) == batch[1]).float().mean()
             self.log(
                 "validation/phase_accuracy", accuracy, prog_bar=True, sync_dist=True, batch_size=len(images)

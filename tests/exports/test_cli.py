@@ -1,5 +1,6 @@
 """`python -m exports` as its user runs it."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -41,7 +42,7 @@ def test_export_then_verify(
     network.load_state_dict(saved["weights"])
     right = network(torch.from_numpy(test.pixels(slice(None)))).argmax(dim=1).numpy() == test.labels
     assert (metric.count, metric.value) == (len(test), right.mean())
-    assert card.provenance.libraries["torch"] == torch.__version__
+    assert card.provenance.libraries["torch"] == importlib.metadata.version("torch")
     assert main(["verify", "digits", "--store", str(store), "--data", str(tmp_path)]) == 0
     assert ": reproduced" in capsys.readouterr().out
     assert sorted(entry.name for entry in (store / "digits").iterdir()) == ["1"]

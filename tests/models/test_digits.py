@@ -87,3 +87,10 @@ def test_stretching_memory_multiplies_it() -> None:
     shift = torch.cat([torch.full((16,), -0.7), torch.full((16,), 0.7), torch.zeros(32)])
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(new - old, shift)
+
+
+def test_an_empty_batch_and_a_wrong_stride() -> None:
+    classifier = DigitClassifier(hidden_size=8)
+    assert classifier(torch.zeros(0, 28, 28)).shape == (0, 10)
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        classifier.read(torch.zeros(1, 4), every=0)

@@ -1,5 +1,7 @@
 """MomentumLSTM: held to the published vectors, to the reference cell, and to torch.nn.LSTM's interface."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
-from models import MomentumLSTM, MomentumLSTMCell, unroll
+from models import Momentum, MomentumLSTM, MomentumLSTMCell, unroll
 
 VECTORS = Path(__file__).parents[1] / "fixtures" / "vectors"
 NAMES = {"weight_ih": "x2h.weight", "bias_ih": "x2h.bias", "weight_hh": "h2h.weight", "bias_hh": "h2h.bias"}
@@ -203,3 +205,42 @@ def test_wrong_inputs_are_named() -> None:
         layer(torch.zeros(5, 3, 4), (torch.zeros(1, 3, 6), torch.zeros(1, 2, 6)))
     with pytest.raises(ValueError, match=r"expected the state \(h, c, m\), the last optional, got 1"):
         layer(torch.zeros(5, 3, 4), (torch.zeros(1, 3, 6),))
+
+
+def test_empty_batches_and_missing_time() -> None:
+    layer = MomentumLSTM(4, 6, batch_first=True)
+    y, (h, c, m) = layer(torch.zeros(0, 5, 4))
+    assert [list(t.shape) for t in (y, h, c, m)] == [[0, 5, 6], [1, 0, 6], [1, 0, 6], [1, 0, 5]]
+    with pytest.raises(ValueError, match="at least one time step"):
+        layer(torch.zeros(0, 4))
+    with pytest.raises(ValueError, match=r"packed data of width 4, got \[5, 3\]"):
+        layer(pack_sequence([torch.zeros(3, 3), torch.zeros(2, 3)]))
+    with pytest.raises(ValueError, match="expected states of 2 dimensions"):
+        layer(torch.zeros(5, 4), (torch.zeros(1, 1, 6), torch.zeros(1, 1, 6)))
+
+
+def test_a_state_without_m_starts_the_filter_anew() -> None:
+    torch.manual_seed(0)
+    layer = MomentumLSTM(4, 6, mu=0.9, epsilon=0.4)
+    x, h, c = torch.randn(5, 3, 4), torch.randn(1, 3, 6), torch.randn(1, 3, 6)
+    torch.testing.assert_close(layer(x, (h, c)), layer(x, (h, c, torch.zeros(1, 3, 5))))
+    assert not torch.allclose(layer(x, (h, c))[0], layer(x, (h, c, torch.ones(1, 3, 5)))[0])
+
+
+def test_it_is_a_module_like_any_other() -> None:
+    layer = MomentumLSTM(4, 6, num_layers=2, bidirectional=True, mu=0.9, epsilon=0.4)
+    x = torch.randn(5, 3, 4)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        torch.testing.assert_close(again(x), layer(x))
+    layer.flatten_parameters()
+    assert "4, 6, num_layers=2, bidirectional=True" in repr(layer)
+    assert "mu=0.9, epsilon=0.4" in repr(layer)
+    assert layer.to(torch.float64)(x.double())[0].dtype == torch.float64
+    with pytest.warns(UserWarning, match="there is only one"):
+        MomentumLSTM(4, 6, dropout=0.5)
+
+
+def test_a_filter_that_is_not_linear_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Momentum, "linear", False)
+    with pytest.raises(ValueError, match="is not linear"):
+        MomentumLSTM(4, 6)

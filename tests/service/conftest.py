@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -191,7 +192,18 @@ class Server:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines logged so far."""
-        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        lines = self.log_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def logged(self, request_id: str) -> list[dict[str, Any]]:
+        """The lines of one request, once its last one is there: a request is logged after it is answered."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            lines = [line for line in self.log() if line.get("request_id") == request_id]
+            if lines and lines[-1]["event"] == "request":
+                return lines
+            time.sleep(0.01)
+        raise AssertionError(f"request {request_id} was not logged: {self.log_file.read_text()}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

@@ -178,3 +178,12 @@ def test_many_requests_at_once_get_their_own_answers(small_server: Any) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         np.testing.assert_allclose(list(pool.map(ask, range(1, 60))), range(1, 60), rtol=1e-3)
+
+
+def test_a_trace_has_a_limit(server: Any) -> None:
+    response = server.client.post("/v1/digits", json={"images": [IMAGE] * 11}, params={"trace": 1})
+    assert response.status_code == 422
+    assert response.json()["detail"] == "11 images with trace=1 would be told in 8624 steps"
+    assert "8192" in response.json()["expected"]
+    answer = server.client.post("/v1/digits", json={"images": [IMAGE] * 10}, params={"trace": 1})
+    assert answer.status_code == 200

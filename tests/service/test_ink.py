@@ -157,7 +157,7 @@ def test_pictures_without_strokes_are_refused(blank: np.ndarray) -> None:
 @given(
     hnp.arrays(
         np.float32,
-        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=80),
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=120),
         elements=st.sampled_from([0, 0.25, 0.5, 0.75, 1]),
         fill=st.sampled_from([0, 1]),
     )
