@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ Serve = Callable[..., Any]
 def start(*flags: object) -> tuple[int, str]:
     """Run the server, which is expected to give up; its exit status and what it printed."""
     command = [sys.executable, "-W", "error", "-m", "service", *map(str, flags)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MOMENTUM_")}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert ended.stdout == ""
     return ended.returncode, ended.stderr
 
