@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 
 from service import digits, health, problems
 from service.engine import Engine
@@ -32,11 +33,12 @@ def create_app(settings: Settings) -> FastAPI:
             async with engine:
                 yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Momentum Serve",
         version="1",
         description="Recurrent networks accelerated by momentum, served with onnxruntime.",
         lifespan=lifespan,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.engine = engine

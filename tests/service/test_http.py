@@ -5,6 +5,7 @@ documents.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,11 @@ def test_the_front_leads_to_the_documentation(small_server: Any) -> None:
     response = small_server.client.get("/", follow_redirects=True)
     assert response.status_code == 200
     assert response.url.path == "/docs"
-    assert "swagger-ui" in response.text
+    links = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    assert any(link.endswith("swagger-ui-bundle.js") for link in links)
+    for link in links:  # all of them here: the page works without any other host
+        assert link.startswith("/")
+        assert small_server.client.get(link).status_code == 200
 
 
 def test_a_sane_request_id_is_kept_and_logged(small_server: Any) -> None:
