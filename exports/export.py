@@ -41,7 +41,8 @@ def export(path: Path, name: str, version: int | None, store: Path, data: Path) 
 
     Raises:
         ExportError: the checkpoint cannot be read or exported, the graph is not the network, or the version
-        exists. DataError: the test split cannot be had.
+            exists.
+        DataError: the test split cannot be had.
     """
     number = free_version(store, name, version)
     checkpoint = read_checkpoint(path)

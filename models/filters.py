@@ -41,7 +41,7 @@ class Momentum(Filter):
     """The momentum filter, `v_t = mu v_{t-1} + epsilon u_t`.
 
     Source: Nguyen, Baraniuk, Bertozzi, Osher, Wang, "MomentumRNN: Integrating Momentum into Recurrent Neural
-    Networks" (NeurIPS 2020), eq. 8.
+    Networks" (NeurIPS 2020), the momentum cell.
 
     It runs as a scan of logarithmic depth: once `v_t` sums the last n inputs, `v_t + mu^n v_{t-n}` sums the
     last 2n, and doubling stops as soon as `mu^n` is below the precision of the data.

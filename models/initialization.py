@@ -20,8 +20,8 @@ def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
     The gate biases are drawn as `b_f = log U(1, longest - 1)`, `b_i = -b_f`; they go into bias_hh, which no
     filter amplifies.
 
-    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), section 3 (chrono
-    initialisation); Saxe et al. (ICLR 2014) for orthogonal weights.
+    Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), chrono
+    initialisation; Saxe et al. (ICLR 2014) for orthogonal weights.
     """
     for name, parameter in rnn.named_parameters():
         if name.startswith("weight_hh"):

@@ -19,7 +19,7 @@ class MomentumLSTM(AcceleratedRNN):
     is `(h, c, m)`, m being the filtered inputs (see `AcceleratedRNN.forward`).
 
     Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020),
-    eq. 8 and 9.
+    the MomentumLSTM.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,

@@ -17,7 +17,7 @@ class MomentumLSTMCell(nn.Module):
         h_t = sigmoid(o) tanh(c_t)
 
     Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020),
-    eq. 8 and 9.
+    the MomentumLSTM.
 
     Args:
         input_size: width of x.

@@ -64,9 +64,7 @@ class DigitsData(LightningDataModule):
                 self.splits[name] = load(self.dataset, name, self.directory)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Shuffled by (seed, epoch), so that a resumed run sees the order that an uninterrupted one would
-        have seen.
-        """
+        """Shuffled by seed and epoch alone, so that a resumed run sees the order it would have seen."""
         tensors = self._tensors("train")
         # also for one process: the stock sampler whose order is a function of seed and epoch
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -94,8 +92,7 @@ class DigitsData(LightningDataModule):
 class DigitsTask(LightningModule):
     """A `DigitClassifier` in training, phase by phase.
 
-    The loss is the cross entropy of what the network believes after every `rows` pixels (a row of the image),
-    weighted by the
+    The loss is the cross entropy of what the network believes after every row of the image, weighted by the
     square of the time and more at the end: on the last step alone a sequence of 784 steps hardly learns for
     epochs, and the probabilities along the way would mean nothing.
 

@@ -83,7 +83,6 @@ class Curriculum:
 
     def learning_rate(self, step: int) -> float:
         """The factor on the learning rate for optimizer step number `step`, counted from 0."""
-        # half a step on, so that neither a warm-up's first step nor a cosine's last one is wasted on a rate
-        # of zero
+        # half a step on: neither a warm-up's first step nor a cosine's last is wasted on a rate of zero
         phase, done = self.at((step + 0.5) / self.steps_per_epoch)
         return phase.learning_rate(done / phase.epochs)
