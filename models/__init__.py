@@ -3,28 +3,74 @@ this project.
 """
 
 from models.accelerated import AcceleratedRNN
+from models.conversion import momentum_from, torch_lstm_from
 from models.digits import DigitClassifier
-from models.filters import FILTERS, Filter, Momentum
+from models.filters import FILTERS, Adam, Filter, Identity, Momentum, Nesterov, RMSProp
 from models.initialization import authors_, chrono_, stretch_memory_
-from models.momentum_lstm import MomentumLSTM
-from models.recurrences import LSTM, RECURRENCES, Recurrence
-from models.reference import MomentumLSTMCell, unroll
+from models.layers import (
+    DTRIV,
+    SRLSTM,
+    AdamDTRIV,
+    AdamLSTM,
+    MomentumDTRIV,
+    MomentumGRU,
+    MomentumLSTM,
+    MomentumRNN,
+    NesterovDTRIV,
+    NesterovLSTM,
+    RMSPropDTRIV,
+    RMSPropLSTM,
+)
+from models.recurrences import (
+    GRU,
+    LSTM,
+    RECURRENCES,
+    Orthogonal,
+    Recurrence,
+    RNNReLU,
+    RNNTanh,
+    orthogonal_parameters,
+    rebase_,
+)
+from models.reference import unroll
 from models.registry import Registry
 
 __all__ = [
+    "DTRIV",
     "FILTERS",
+    "GRU",
     "LSTM",
     "RECURRENCES",
+    "SRLSTM",
     "AcceleratedRNN",
+    "Adam",
+    "AdamDTRIV",
+    "AdamLSTM",
     "DigitClassifier",
     "Filter",
+    "Identity",
     "Momentum",
+    "MomentumDTRIV",
+    "MomentumGRU",
     "MomentumLSTM",
-    "MomentumLSTMCell",
+    "MomentumRNN",
+    "Nesterov",
+    "NesterovDTRIV",
+    "NesterovLSTM",
+    "Orthogonal",
+    "RMSProp",
+    "RMSPropDTRIV",
+    "RMSPropLSTM",
+    "RNNReLU",
+    "RNNTanh",
     "Recurrence",
     "Registry",
     "authors_",
     "chrono_",
+    "momentum_from",
+    "orthogonal_parameters",
+    "rebase_",
     "stretch_memory_",
+    "torch_lstm_from",
     "unroll",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn.functional import dropout, pad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.filters import FILTERS
+from models.kernels import project
 from models.recurrences import RECURRENCES
 
 State = tuple[Tensor, ...]
@@ -20,19 +20,20 @@ State = tuple[Tensor, ...]
 class AcceleratedRNN(nn.Module):
     """Layers of `input -> filter over time -> unchanged recurrence`, with the signature of `torch.nn.LSTM`.
 
-    The filter acts on the drive `weight_ih x_t + bias_ih`. Being linear it commutes with that projection, so
-    it runs on `[x_t ; 1]` and the recurrence reads the result with the input weights `[weight_ih , bias_ih]`.
+    The filter acts on the drive `weight_ih x_t + bias_ih`. A linear one commutes with that projection, so it
+    runs on `[x_t ; 1]` and the recurrence reads the result with the input weights `[weight_ih , bias_ih]`.
 
     Args:
         filter: name of a registered filter.
         recurrence: name of a registered recurrence.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional: as in `torch.nn.LSTM`.
-        proj_size, device, dtype: as in `torch.nn.LSTM`. Parameters have its names, shapes and initialisation.
+        proj_size, device, dtype: as in `torch.nn.LSTM`. Parameters have its names, shapes and initialisation;
+            an orthogonal recurrence has its own.
         filter_options: keyword arguments of the filter's class, such as `{"mu": 0.6, "epsilon": 0.6}`.
 
     Raises:
         KeyError: filter or recurrence is not registered.
-        ValueError: a size or probability is out of range, or the filter is not linear.
+        ValueError: a size or probability is out of range, or the recurrence has no projection.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class AcceleratedRNN(nn.Module):
             )
         if dropout and num_layers == 1:
             warnings.warn(f"dropout={dropout} acts between layers, and there is only one", stacklevel=2)
-        self.filter = FILTERS[filter](**(filter_options or {}))
-        if not self.filter.linear:
-            raise ValueError(f"the filter {filter!r} is not linear: it cannot run in front of the projection")
+        self.filter = FILTERS[filter](**(filter_options or {})).to(device=device, dtype=dtype)
         self.recurrence = RECURRENCES[recurrence]
+        if proj_size and not self.recurrence.projects:
+            raise ValueError(f"proj_size is for LSTMs; the recurrence {recurrence!r} has no projection")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -81,28 +82,24 @@ class AcceleratedRNN(nn.Module):
         self.proj_size = proj_size
         self.directions = 2 if bidirectional else 1
         self.output_size = proj_size or hidden_size
+        self._names: dict[str, dict[str, str]] = {}
         rows = self.recurrence.gates * hidden_size
         for layer in range(num_layers):
-            for suffix in self._suffixes(layer):
-                shapes: dict[str, tuple[int, ...]] = {
-                    "weight_ih": (rows, self.layer_input_size(layer)),
-                    "weight_hh": (rows, self.output_size),
-                }
-                if bias:
-                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-                if proj_size:
-                    shapes |= {"weight_hr": (proj_size, hidden_size)}
+            recurrent = self.recurrence.shapes(hidden_size, self.output_size, bias)
+            # in torch's order: weight_ih, weight_hh, bias_ih, ...
+            shapes = {"weight_ih": (rows, self.layer_input_size(layer)), "weight_hh": recurrent["weight_hh"]}
+            shapes |= ({"bias_ih": (rows,)} if bias else {}) | recurrent
+            for suffix in self.suffixes(layer):
+                self._names[suffix] = {name: name + suffix for name in shapes}
                 for name, shape in shapes.items():
-                    self.register_parameter(
-                        name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                    )
+                    empty = torch.empty(shape, device=device, dtype=dtype)
+                    self.register_parameter(name + suffix, nn.Parameter(empty))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every parameter from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), as `torch.nn.LSTM` does."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        """Draw every parameter of the layers anew, as their recurrence has it."""
+        for names in self._names.values():
+            self.recurrence.reset_(self, names, self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Nothing to do: each call joins weights and bias anew. There for code written for
@@ -113,11 +110,18 @@ class AcceleratedRNN(nn.Module):
         """Width of what layer number `layer` reads."""
         return self.input_size if layer == 0 else self.directions * self.output_size
 
-    @property
-    def filter_size(self) -> int:
-        """Width of the filter's state: the widest layer input, and one for the bias's constant."""
-        widest = max(self.layer_input_size(layer) for layer in range(self.num_layers))
-        return widest + (1 if self.bias else 0)
+    def state_sizes(self) -> dict[str, int]:
+        """Name and width of each state, in the order of `forward`'s tuple."""
+        if self.filter.linear:
+            channels = max(self.layer_input_size(layer) for layer in range(self.num_layers)) + int(self.bias)
+        else:
+            channels = self.recurrence.gates * self.hidden_size
+        recurrent = dict.fromkeys(self.recurrence.states, self.hidden_size)
+        return recurrent | {"h": self.output_size} | self.filter.state_sizes(channels)
+
+    def suffixes(self, layer: int) -> list[str]:
+        """What the names of layer number `layer`'s parameters end with, one for each direction."""
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Any, State]:  # noqa: A002
         """Run all layers over a sequence.
@@ -125,11 +129,10 @@ class AcceleratedRNN(nn.Module):
         Args:
             input: [time, batch, input_size], [batch, time, input_size] with `batch_first`, [time, input_size]
                 unbatched, or a PackedSequence.
-            hx: the state to start from, `(h, c, m)` as returned, or `(h, c)` with a filter that starts anew.
-                Default zeros.
-                h: [num_layers * directions, batch, proj_size or hidden_size]; c: [.., batch, hidden_size];
-                m: [.., batch, filter_size], the filtered inputs, a narrower layer's padded with zeros.
-                Without a batch dimension if `input` has none.
+            hx: the state to start from, as returned: the recurrence's states and then the filter's, such as
+                `(h, c, m)`; or the recurrence's alone, with a filter that starts anew. Default zeros. Each is
+                [num_layers * directions, batch, width] with the widths of `state_sizes`, padded with zeros
+                where a layer is narrower; without a batch dimension if `input` has none.
 
         Returns:
             The outputs, laid out as `input` with `directions * (proj_size or hidden_size)` channels, and the
@@ -145,7 +148,7 @@ class AcceleratedRNN(nn.Module):
                 )
             padded, lengths = pad_packed_sequence(PackedSequence(input.data, input.batch_sizes))
             state = self._initial_state(padded, hx, input.sorted_indices)
-            y, state = self._run(padded, state, lengths, input.batch_sizes)
+            y, state = self._run(padded, state, lengths)
             data = pack_padded_sequence(y, lengths).data
             packed = PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
             return packed, _permute(state, input.unsorted_indices)
@@ -169,69 +172,61 @@ class AcceleratedRNN(nn.Module):
         y, state = self._run(x, self._initial_state(x, hx))
         return y.transpose(0, 1) if self.batch_first else y, state
 
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self.directions]
-
     def _initial_state(self, x: Tensor, hx: State | None, order: Tensor | None = None) -> State:
-        rows, batch = self.num_layers * self.directions, x.shape[1]
-        widths = (
-            [self.output_size] + [self.hidden_size] * (len(self.recurrence.states) - 1) + [self.filter_size]
-        )
-        shapes = [(rows, batch, width) for width in widths]
-        names = [*self.recurrence.states, "m"]
+        sizes, rows = self.state_sizes(), (self.num_layers * self.directions, x.shape[1])
         given = tuple(hx) if hx is not None else ()
-        if hx is not None and len(given) not in (len(names) - 1, len(names)):
+        needed = len(self.recurrence.states)
+        if hx is not None and len(given) not in (needed, len(sizes)):
             raise ValueError(
-                f"expected the state ({', '.join(names)}), the last optional, got {len(given)} tensors"
+                f"expected the state ({', '.join(sizes)}), or ({', '.join(self.recurrence.states)}) alone, "
+                f"got {len(given)} tensors"
             )
-        for name, shape, tensor in zip(names, shapes, given, strict=False):
-            if tuple(tensor.shape) != shape:
-                raise ValueError(f"expected state {name} of shape {list(shape)}, got {list(tensor.shape)}")
-        zeros = tuple(x.new_zeros(shape) for shape in shapes[len(given) :])
+        for (name, width), tensor in zip(sizes.items(), given, strict=False):
+            if tuple(tensor.shape) != (*rows, width):
+                raise ValueError(f"expected state {name} of shape {[*rows, width]}, got {list(tensor.shape)}")
+        zeros = tuple(x.new_zeros(*rows, width) for width in list(sizes.values())[len(given) :])
         return _permute(given, order) + zeros
 
-    def _run(
-        self, x: Tensor, state: State, lengths: Tensor | None = None, batch_sizes: Tensor | None = None
-    ) -> tuple[Tensor, State]:
+    def _run(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """All layers over padded, time-first `x`, rows sorted by falling length if lengths are given."""
         last: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
                 x = dropout(x, self.dropout, self.training)
             outputs = []
-            for direction, suffix in enumerate(self._suffixes(layer)):
+            for direction, suffix in enumerate(self.suffixes(layer)):
                 row = layer * self.directions + direction
                 y = _reverse(x, lengths) if direction else x
-                y, new = self._layer(y, tuple(s[row : row + 1] for s in state), suffix, lengths, batch_sizes)
+                y, new = self._layer(y, tuple(s[row] for s in state), suffix, lengths)
                 outputs.append(_reverse(y, lengths) if direction else y)
                 last.append(new)
             x = torch.cat(outputs, dim=-1) if self.bidirectional else outputs[0]
-        return x, tuple(torch.cat(rows) for rows in zip(*last, strict=True))
+        return x, tuple(torch.stack(rows) for rows in zip(*last, strict=True))
 
-    def _layer(
-        self, x: Tensor, state: State, suffix: str, lengths: Tensor | None, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, State]:
-        weight_ih, weight_hh = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
+    def _layer(self, x: Tensor, state: State, suffix: str, lengths: Tensor | None) -> tuple[Tensor, State]:
+        weights = self.layer_weights(suffix)
+        weight_ih = weights.pop("weight_ih")
         if self.bias:
             x = pad(x, (0, 1), value=1.0)
-            weight_ih = torch.cat([weight_ih, getattr(self, "bias_ih" + suffix).unsqueeze(1)], dim=1)
-            bias_hh = getattr(self, "bias_hh" + suffix)
+            weight_ih = torch.cat([weight_ih, weights.pop("bias_ih").unsqueeze(1)], dim=1)
+        count = len(self.recurrence.states)
+        recurrent, filtered = state[:count], state[count:]
+        if self.filter.linear:
+            sizes = list(self.filter.state_sizes(x.shape[-1]).values())
+            narrow = tuple(s[:, :size] for s, size in zip(filtered, sizes, strict=True))
+            x, after = self.filter(x, narrow, lengths)
+            after = tuple(
+                pad(s, (0, old.shape[1] - s.shape[1])) for s, old in zip(after, filtered, strict=True)
+            )
+            y, recurrent = self.recurrence.project_and_run(x, weight_ih, lengths, recurrent, weights)
         else:
-            bias_hh = weight_hh.new_zeros(len(weight_hh))
-        weights = [weight_ih, weight_hh, torch.zeros_like(bias_hh), bias_hh]
-        if self.proj_size:
-            weights.append(getattr(self, "weight_hr" + suffix))
-        width = x.shape[-1]
-        v = self.filter(x, state[-1][0, :, :width])
-        if lengths is None or batch_sizes is None:
-            m = v[-1]
-            y, new = self.recurrence.run(v, None, state[:-1], weights)
-        else:
-            m = v[lengths - 1, torch.arange(len(lengths))]
-            data = pack_padded_sequence(v, lengths).data
-            data, new = self.recurrence.run(data, batch_sizes, state[:-1], weights)
-            y, _ = pad_packed_sequence(PackedSequence(data, batch_sizes))
-        return y, (*new, pad(m, (0, self.filter_size - width)).unsqueeze(0))
+            drive, after = self.filter(project(x, weight_ih), filtered, lengths)
+            y, recurrent = self.recurrence.run(drive, lengths, recurrent, weights)
+        return y, (*recurrent, *after)
+
+    def layer_weights(self, suffix: str) -> dict[str, Tensor]:
+        """The parameters of one layer and direction, by torch's names without the suffix."""
+        return {name: getattr(self, full) for name, full in self._names[suffix].items()}
 
     def extra_repr(self) -> str:
         options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}

@@ -1,64 +1,42 @@
-"""The literal step-by-step cells: slow, plain, and what the fast paths are held to."""
+"""The literal step-by-step networks: slow, plain, and what the fast paths are held to."""
 
 from __future__ import annotations
 
-import math
+from torch import Tensor
+from torch.nn.functional import linear
 
-import torch
-from torch import Tensor, nn
+from models.accelerated import AcceleratedRNN
 
 
-class MomentumLSTMCell(nn.Module):
-    """One step of the MomentumLSTM, as the paper writes it; called like `torch.nn.LSTMCell`.
+def unroll(rnn: AcceleratedRNN, x: Tensor, suffix: str = "_l0") -> list[Tensor]:
+    """One layer and direction as the papers write it: project a step's input, filter the drive, step the
+    cell.
 
-        v_t = mu v_{t-1} + epsilon (weight_ih x_t + bias_ih)
-        i, f, g, o = v_t + weight_hh h_{t-1} + bias_hh
-        c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)
-        h_t = sigmoid(o) tanh(c_t)
+        u_t = weight_ih x_t + bias_ih
+        d_t = filter(u_t)
+        h_t = recurrence(d_t, h_{t-1})
 
-    Source: Nguyen et al., "MomentumRNN: Integrating Momentum into Recurrent Neural Networks" (NeurIPS 2020),
-    the MomentumLSTM.
+    Nothing is fused, nothing reordered: `Filter.step` and `Recurrence.step` are the equations. From the
+    start.
 
     Args:
-        input_size: width of x.
-        hidden_size: width of h and c; v is four times as wide.
-        mu: momentum, 0 <= mu < 1.
-        epsilon: step size, positive.
+        rnn: whose parameters, filter and recurrence to use.
+        x: [time, batch, inputs].
+        suffix: which layer and direction.
+
+    Returns:
+        Every hidden state, each [batch, units], in a list so that gradients can be asked for step by step.
     """
-
-    def __init__(self, input_size: int, hidden_size: int, mu: float = 0.6, epsilon: float = 0.6) -> None:
-        super().__init__()
-        self.hidden_size, self.mu, self.epsilon = hidden_size, mu, epsilon
-        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_size))
-        self.bias_hh = nn.Parameter(torch.empty(4 * hidden_size))
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x: [batch, input_size]; state and return: h [batch, H], c [batch, H], v [batch, 4 H]."""
-        if state is None:
-            zeros = x.new_zeros(len(x), self.hidden_size)
-            state = (zeros, zeros, x.new_zeros(len(x), 4 * self.hidden_size))
-        h, c, v = state
-        u = x @ self.weight_ih.T + self.bias_ih
-        v = self.mu * v + self.epsilon * u
-        i, f, g, o = (v + h @ self.weight_hh.T + self.bias_hh).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
-        return h, c, v
-
-
-def unroll(cell: MomentumLSTMCell, x: Tensor) -> Tensor:
-    """Call a cell step by step over `x` [time, batch, input_size]; returns every h, [time, batch,
-    hidden_size].
-    """
+    weights = rnn.layer_weights(suffix)
+    weight_ih, bias_ih = weights.pop("weight_ih"), weights.pop("bias_ih", None)
+    sizes = rnn.state_sizes() | rnn.filter.state_sizes(len(weight_ih))
+    state = [x.new_zeros(x.shape[1], width) for width in sizes.values()]
+    count = len(rnn.recurrence.states)
+    recurrent, filtered = tuple(state[:count]), tuple(state[count:])
     outputs = []
-    state = None
     for x_t in x:
-        state = cell(x_t, state)
-        outputs.append(state[0])
-    return torch.stack(outputs)
+        u = linear(x_t, weight_ih, bias_ih)
+        drive, filtered = rnn.filter.step(u, filtered)
+        recurrent = rnn.recurrence.step(drive, recurrent, weights)
+        outputs.append(recurrent[0])
+    return outputs

@@ -1,0 +1,30 @@
+// What the CPU kernels share. Each thread takes some rows of the batch through all of time by itself: threads never wait for each other.
+#pragma once
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+using at::Tensor;
+
+template <class F> const F* readable(const Tensor& tensor) { return tensor.const_data_ptr<F>(); }
+template <class F> F* writable(Tensor& tensor) { return tensor.mutable_data_ptr<F>(); }
+
+template <class Body> void over_rows(int64_t batch, Body body) {
+  const int64_t threads = at::get_num_threads();
+  at::parallel_for(0, batch, std::max<int64_t>(1, (batch + threads - 1) / threads), [&](int64_t lo, int64_t hi) {
+    at::NoGradGuard no_grad;
+    at::AutoDispatchBelowADInplaceOrView below_autograd;
+    body(lo, hi);
+  });
+}
