@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch.nn.utils.parametrize import type_before_parametrizations
+
 from exports.card import Card, Golden, ModelFile, Provenance
 from exports.checkpoint import Checkpoint, read_checkpoint
 from exports.digits import digits_graph
@@ -82,7 +84,8 @@ def export(path: Path, name: str, version: int | None, store: Path, data: Path) 
 def _describe(checkpoint: Checkpoint) -> str:
     rnn = checkpoint.classifier.rnn
     layers = f"{rnn.num_layers} layers of " if rnn.num_layers > 1 else ""
-    cell = f"{type(rnn.filter).__name__} {rnn.recurrence.__name__} ({rnn.filter.extra_repr()})"
+    name = type_before_parametrizations(rnn.filter).__name__
+    cell = f"{name} {rnn.recurrence.__name__} ({rnn.filter.extra_repr()})"
     return f"{cell}, {layers}{rnn.hidden_size} units,"
 
 

@@ -1,19 +1,17 @@
-"""Recurrences as ONNX nodes: the `LSTM` operator on the filtered input."""
+"""An `AcceleratedRNN` as ONNX nodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from exports.builder import GraphBuilder
 from exports.errors import ExportError
-from exports.filters import add_filter, plan_filter
-from models import LSTM, AcceleratedRNN
-
-Floats = npt.NDArray[np.float32]
+from exports.filters import form_of
+from exports.operators import add_recurrence
+from models import AcceleratedRNN
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,11 @@ class LayerState:
 
 
 def states_of(rnn: AcceleratedRNN) -> list[LayerState]:
-    """What a graph of `rnn` carries: h and c of all layers, and each layer's filter state, all batch-first.
+    """What a graph of `rnn` carries: the recurrence's states of all layers, and each layer's filter states.
 
     Raises:
         ExportError: the network has no ONNX form.
     """
-    if rnn.recurrence is not LSTM:
-        raise ExportError(f"the recurrence {rnn.recurrence.__name__} has no ONNX form; train with lstm")
     if rnn.bidirectional:
         raise ExportError(
             "a bidirectional network cannot be exported: it needs the end of a stream at its beginning; "
@@ -39,14 +35,10 @@ def states_of(rnn: AcceleratedRNN) -> list[LayerState]:
         )
     if rnn.proj_size:
         raise ExportError("ONNX's LSTM has no projection: train with proj_size=0 to export")
-    length = plan_filter(rnn.filter).state_length
     states = [LayerState(name, (rnn.num_layers, rnn.hidden_size)) for name in rnn.recurrence.states]
-    if length:
-        bias = 1 if rnn.bias else 0
-        states += [
-            LayerState(f"m_l{layer}", (length, rnn.layer_input_size(layer) + bias))
-            for layer in range(rnn.num_layers)
-        ]
+    for layer in range(rnn.num_layers):
+        shapes = form_of(rnn.filter).state_shapes(_filtered_channels(rnn, layer))
+        states += [LayerState(f"{name}_l{layer}", shape) for name, shape in shapes.items()]
     return states
 
 
@@ -66,44 +58,38 @@ def add_rnn(
         Every hidden state of the last layer [time, batch, hidden_size], the last one [batch, hidden_size] (of
         each row's own length), and the new states by name.
     """
-    plan = plan_filter(rnn.filter)
+    form = form_of(rnn.filter)
     lengths64 = graph.op("Cast", lengths, to=TensorProto.INT64)
-    before = {name: graph.op("Transpose", value, perm=[1, 0, 2]) for name, value in states.items()}
-    last: dict[str, list[str]] = {"h": [], "c": []}
+    last: dict[str, list[str]] = {name: [] for name in rnn.recurrence.states}
     after: dict[str, str] = {}
     for layer in range(rnn.num_layers):
+        (suffix,) = rnn.suffixes(layer)
+        weights = rnn.layer_weights(suffix)
+        weight_ih = weights.pop("weight_ih").detach().cpu().double().numpy()
         if rnn.bias:
             x = graph.op("Pad", x, graph.axes(0, 0, 0, 0, 0, 1), graph.constant(1.0, np.float32))
-        name = f"m_l{layer}"
-        if name in before:
-            x, m = add_filter(graph, plan, x, before[name], lengths64)
-            after[name] = graph.op("Transpose", m, perm=[1, 0, 2])
-        initial = [graph.slice_time(before[state], layer, layer + 1) for state in ("h", "c")]
-        weights = [graph.constant(value, np.float32) for value in _lstm_weights(rnn, layer, plan.gain)]
-        y, h, c = graph.ops("LSTM", 3, x, *weights, lengths, *initial, hidden_size=rnn.hidden_size)
-        last["h"].append(h)
-        last["c"].append(c)
-        x = graph.op("Squeeze", y, graph.axes(1))
+            bias_ih = weights.pop("bias_ih").detach().cpu().double().numpy()
+            weight_ih = np.concatenate([weight_ih, bias_ih[:, None]], axis=1)
+        if not rnn.filter.linear:
+            x = graph.op("MatMul", x, graph.constant(weight_ih.T, np.float32))
+            weight_ih = np.eye(len(weight_ih))
+        names = form.state_shapes(_filtered_channels(rnn, layer))
+        x, filtered = form.add(graph, x, {name: states[f"{name}_l{layer}"] for name in names}, lengths64)
+        after |= {f"{name}_l{layer}": value for name, value in filtered.items()}
+        index = graph.constant(layer, np.int64)
+        before = [graph.op("Gather", states[name], index, axis=1) for name in last]
+        x, new = add_recurrence(
+            graph, rnn.recurrence, x, form.gain * weight_ih, weights, before, lengths, lengths64
+        )
+        for values, value in zip(last.values(), new, strict=True):
+            values.append(value)
     for name, values in last.items():
-        joined = graph.op("Concat", *values, axis=0) if len(values) > 1 else values[0]
-        after[name] = graph.op("Transpose", joined, perm=[1, 0, 2])
-    return x, graph.op("Squeeze", last["h"][-1], graph.axes(0)), after
+        rows = [graph.op("Unsqueeze", value, graph.axes(1)) for value in values]
+        after[name] = graph.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+    return x, last["h"][-1], after
 
 
-def _lstm_weights(rnn: AcceleratedRNN, layer: int, gain: float) -> tuple[Floats, Floats, Floats]:
-    """W [1, 4 H, inputs], R [1, 4 H, H], B [1, 8 H] of one layer, for the filtered `[x ; 1]` without the
-    filter's gain.
-    """
-
-    def parameter(name: str) -> npt.NDArray[np.float64]:
-        value: npt.NDArray[np.float64] = getattr(rnn, f"{name}_l{layer}").detach().cpu().double().numpy()
-        # torch orders the gates i, f, g, o; ONNX i, o, f, c
-        i, f, g, o = np.split(value, 4)
-        return np.concatenate([i, o, f, g])
-
-    w, r = parameter("weight_ih"), parameter("weight_hh")
-    b = np.zeros(8 * rnn.hidden_size)
-    if rnn.bias:
-        w = np.concatenate([w, parameter("bias_ih")[:, None]], axis=1)
-        b[4 * rnn.hidden_size :] = parameter("bias_hh")
-    return (gain * w)[None].astype(np.float32), r[None].astype(np.float32), b[None].astype(np.float32)
+def _filtered_channels(rnn: AcceleratedRNN, layer: int) -> int:
+    if rnn.filter.linear:
+        return rnn.layer_input_size(layer) + int(rnn.bias)
+    return rnn.recurrence.gates * rnn.hidden_size

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from exports.card import Exactness, Promise, Verification
@@ -15,14 +17,18 @@ from exports.session import Floats, Runner, States
 from models import DigitClassifier
 
 TOLERANCE = 1e-5
+# Over many steps some networks amplify rounding, in PyTorch's float32 too (an orthogonal one jumps where its
+# modReLU does): past so many steps the graph may be off by so many times as much, both against float64.
+SHORT = 8
+ROUNDING = 32.0
 RANDOM_WEIGHTS = 3
 
 
 def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verification:
-    """Compare the graph with PyTorch: probabilities, every step of the trace, and the states h and c.
+    """Compare the graph with PyTorch: probabilities, every step of the trace, and the recurrence's states.
 
-    c is compared relative to its largest value where that is above 1. Several batch sizes and lengths with 1
-    among them, whole and continued in two chunks, with the trained weights and with random ones.
+    A state is compared relative to its largest value where that is above 1. Several batch sizes and lengths
+    with 1 among them, whole and continued in two chunks, with the trained weights and with random ones.
 
     Args:
         classifier: the network.
@@ -30,54 +36,79 @@ def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verif
         steps: pixels of an image.
 
     Raises:
-        ExportError: some output differs by more than 1e-5.
+        ExportError: some output differs by more than 1e-5; past 8 steps, by more than 1e-5 and more than 32
+            times what PyTorch's own float32 does.
     """
-    shapes = [(1, 1), (1, steps), (2, 3), (3, steps // 2), (5, steps)]
-    if classifier.permutation is not None:
-        shapes = [(batch, steps) for batch in (1, 2, 5)]
+    shapes = [(1, 1), (1, steps), (2, 3), (4, min(SHORT, steps)), (3, steps // 2), (5, steps)]
     generator = torch.Generator().manual_seed(0)
     networks = [("trained", classifier, exported)]
     for number in range(RANDOM_WEIGHTS):
         other = copy.deepcopy(classifier)
-        for parameter in other.parameters():
-            bound = 1 / math.sqrt(classifier.rnn.hidden_size)
-            torch.nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        other.permutation = None  # so that short sequences can be tried
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            other.rnn.reset_parameters()
+            other.head.reset_parameters()
         networks.append((f"random {number + 1}", other, digits_graph(other, "random", "1")))
-    worst, cases = 0.0, []
+    worst, allowed, cases = 0.0, TOLERANCE, []
     for label, network, graph in networks:
         runner = Runner(graph.model.SerializeToString(), graph.states)
-        for batch, time in shapes:
+        exact = copy.deepcopy(network).double()
+        for batch, time in shapes if network.permutation is None else [(1, steps), (5, steps)]:
             pixels = torch.rand(batch, time, generator=generator)
-            difference = _difference(network, runner, pixels)
-            cases.append(f"{label}, batch {batch}, time {time}: {difference:.1e}")
-            worst = max(worst, difference)
-    if not worst <= TOLERANCE:
-        raise ExportError(
-            f"the graph differs from PyTorch by {worst:.1e}, more than {TOLERANCE:.0e}; nothing was written. "
-            "This is a defect of the exporter: please report it with the recipe. Cases: " + "; ".join(cases)
-        )
-    return Verification(max_difference=worst, tolerance=TOLERANCE, cases=cases)
+            difference, rounding = _differences(network, exact, runner, pixels)
+            tolerance = TOLERANCE if time <= SHORT else max(TOLERANCE, ROUNDING * rounding)
+            case = (
+                f"{label}, batch {batch}, time {time}: {difference:.1e} (PyTorch's float32: {rounding:.1e})"
+            )
+            cases.append(case)
+            if not difference <= tolerance:
+                raise ExportError(
+                    f"the graph differs from PyTorch by {difference:.1e}, more than {tolerance:.1e}; nothing "
+                    "was written. This is a defect of the exporter: please report it with the recipe. "
+                    f"Cases: {'; '.join(cases)}"
+                )
+            if difference > worst:
+                worst, allowed = difference, tolerance
+    return Verification(max_difference=worst, tolerance=allowed, cases=cases)
 
 
 @torch.no_grad()
-def _difference(classifier: DigitClassifier, runner: Runner, pixels: torch.Tensor) -> float:
-    logits, (h, c, _) = classifier.read(pixels)
-    expected = logits.softmax(dim=-1).numpy()
-    probabilities, trace, states = runner.run(pixels.numpy())
-    # cell states grow with the length: their rounding does too
-    scale = max(1.0, float(c.abs().max()))
-    pairs = [
-        (probabilities, expected[:, -1]),
-        (trace, expected),
-        (states["h"], h.transpose(0, 1).numpy()),
-        (states["c"] / scale, c.transpose(0, 1).numpy() / scale),
-    ]
+def _differences(
+    network: DigitClassifier, exact: DigitClassifier, runner: Runner, pixels: torch.Tensor
+) -> tuple[float, float]:
+    """How far the graph, and PyTorch in float32, are from PyTorch in float64."""
     time = pixels.shape[1]
-    if time > 1 and classifier.permutation is None:
+    probabilities, trace, states = runner.run(pixels.numpy())
+    names = network.rnn.recurrence.states
+    graph = [trace, *(states[name] for name in names)]
+    if time > 1 and network.permutation is None:
         _, middle, carried = runner.run(pixels[:, : time // 2].numpy())
         _, rest, _ = runner.run(pixels[:, time // 2 :].numpy(), states=carried)
-        pairs.append((np.concatenate([middle, rest], axis=1), expected))
-    return max(float(np.abs(actual - wanted).max()) for actual, wanted in pairs)
+        continued: Floats = np.concatenate([middle, rest], axis=1)
+    else:
+        continued = trace
+
+    def outputs(classifier: DigitClassifier, x: torch.Tensor) -> list[npt.NDArray[np.float64]]:
+        logits, after = classifier.read(x)
+        values = [logits.softmax(dim=-1), *(state.transpose(0, 1) for state in after[: len(names)])]
+        return [value.double().numpy() for value in values]
+
+    expected, rounded = outputs(exact, pixels.double()), outputs(network, pixels)
+    # cell states grow with the length, hidden states without a bound too: so does their rounding
+    scales = [max(1.0, float(np.abs(value).max())) for value in expected]
+
+    def farthest(values: Iterable[npt.NDArray[Any]]) -> float:
+        triples = zip(values, expected, scales, strict=True)
+        return max(float(np.abs(value - wanted).max()) / scale for value, wanted, scale in triples)
+
+    rest_of = expected[1:]
+    difference = max(
+        farthest(graph),
+        farthest([continued, *rest_of]),
+        float(np.abs(probabilities - expected[0][:, -1]).max()),
+    )
+    return difference, farthest(rounded)
 
 
 def measure_exactness(runner: Runner, steps: int, streams: bool) -> Exactness:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from models.constraints import OpenUnitInterval, Positive
+from models.filters.scan import number
 from models.registry import Registry
 
 FILTERS: Registry[Filter] = Registry("filter")
@@ -97,7 +98,7 @@ class Filter(nn.Module, ABC):
     def extra_repr(self) -> str:
         """The rates."""
         return ", ".join(
-            f"{name}={float(value):g}"
+            f"{name}={number(value):g}"
             for name in ("mu", "epsilon", "beta", "restart")
             if (value := getattr(self, name, None)) is not None
         )

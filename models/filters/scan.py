@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def number(value: float | Tensor) -> float:
+    """The value of a rate, learnable or not."""
+    return float(value.item()) if isinstance(value, Tensor) else value
+
+
 def scan(u: Tensor, initial: Tensor, factor: float | Tensor) -> Tensor:
     """`v_t = factor v_{t-1} + u_t` for one factor.
 
@@ -22,7 +27,7 @@ def scan(u: Tensor, initial: Tensor, factor: float | Tensor) -> Tensor:
     """
     v = torch.cat([u[:1] + factor * initial, u[1:]])
     negligible = torch.finfo(v.dtype).eps / 16
-    n, power, size = 1, factor, float(factor)
+    n, power, size = 1, factor, number(factor)
     while n < len(v) and size > negligible:
         v = torch.cat([v[:n], v[n:] + power * v[:-n]])
         n, power, size = 2 * n, power * power, size * size

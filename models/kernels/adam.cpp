@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> adam(const Tensor& u_, const 
   const int64_t time = u.size(0), batch = u.size(1), n = u.size(2);
   auto d = at::zeros_like(u), v_n = v0.clone(at::MemoryFormat::Contiguous), s_n = s0.clone(at::MemoryFormat::Contiguous);
   const std::vector<int64_t> shape = {(time + stride - 1) / stride, batch, n};
-  auto kept_v = at::empty(shape, u.options()), kept_s = at::empty(shape, u.options());
+  auto kept_v = at::zeros(shape, u.options()), kept_s = at::zeros(shape, u.options());
   const int64_t* until = readable<int64_t>(lengths);
   const Rates rates{mu.item<double>(), epsilon.item<double>(), beta, tiny};
   AT_DISPATCH_FLOATING_TYPES(u.scalar_type(), "adam", [&] {

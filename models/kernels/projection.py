@@ -33,7 +33,11 @@ class _Narrow(torch.autograd.Function):
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
     """`x weight^T`: x [time, batch, inputs], weight [outputs, inputs]; returns [time, batch, outputs]."""
-    if x.is_cpu and x.shape[-1] < NARROW and not torch.is_autocast_enabled("cpu"):
+    if (
+        x.is_cpu
+        and x.shape[-1] < NARROW
+        and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+    ):
         result: Tensor = _Narrow.apply(x, weight)  # type: ignore[no-untyped-call]
         return result
     return linear(x, weight)

@@ -152,9 +152,9 @@ Forward forward(const Tensor& drive, const Tensor& h0, const Tensor& c0, const T
               Cell::gates, " H] and lengths [batch]");
   const int64_t *until = readable<int64_t>(lengths);
   const bool ragged = batch > 0 && until[batch - 1] < time;
-  auto y = ragged ? at::zeros({time, batch, n}, drive.options()) : at::empty({time, batch, n}, drive.options());
-  auto c = at::empty({Cell::cell ? time : 0, batch, n}, drive.options());
-  auto saved = at::empty({Cell::saved ? time : 0, batch, Cell::saved * n}, drive.options());
+  auto y = fresh({time, batch, n}, drive, ragged);
+  auto c = fresh({Cell::cell ? time : 0, batch, n}, drive, ragged);
+  auto saved = fresh({Cell::saved ? time : 0, batch, Cell::saved * n}, drive, ragged);
   auto h_n = h0.clone(), c_n = c0.clone();
   const F *dp = readable<F>(drive), *bp = readable<F>(bias);
   F *yp = writable<F>(y), *cp = writable<F>(c), *sp = writable<F>(saved);
@@ -193,9 +193,8 @@ Backward backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, cons
   const int64_t time = y.size(0), batch = y.size(1), n = y.size(2), width = Cell::gates * n;
   const int64_t* until = readable<int64_t>(lengths);
   const bool ragged = batch > 0 && until[batch - 1] < time;
-  const std::vector<int64_t> shape = {time, batch, width};
-  auto dd = ragged ? at::zeros(shape, y.options()) : at::empty(shape, y.options());
-  auto dr = !Cell::separate ? at::empty({0}, y.options()) : ragged ? at::zeros(shape, y.options()) : at::empty(shape, y.options());
+  auto dd = fresh({time, batch, width}, y, ragged);
+  auto dr = Cell::separate ? fresh({time, batch, width}, y, ragged) : at::empty({0}, y.options());
   auto dh = dh_n.clone(), dc = dc_n.clone();
   const auto& of_product = Cell::separate ? dr : dd;
   const F *dyp = readable<F>(dy), *yp = readable<F>(y), *cp = readable<F>(c), *sp = readable<F>(saved);

@@ -16,7 +16,7 @@ SAVED = {"lstm": 4, "gru": 4}  # numbers a unit and step that backward needs bes
 
 def can_run(*tensors: Tensor) -> bool:
     """Whether the operator can take these tensors, and could be built."""
-    return fits(*tensors) and _ready()
+    return fits(*tensors) and _ready_once()
 
 
 def recurrence(
@@ -85,6 +85,11 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     shape = (*y.shape[:2], GATES[kind] * y.shape[2])
     of_product = y.new_empty(shape if kind == "gru" else (0,))
     return y.new_empty(shape), torch.empty_like(dh), torch.empty_like(dc), of_product
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _ready_once() -> bool:
+    return _ready()
 
 
 @functools.cache

@@ -20,6 +20,11 @@ using at::Tensor;
 template <class F> const F* readable(const Tensor& tensor) { return tensor.const_data_ptr<F>(); }
 template <class F> F* writable(Tensor& tensor) { return tensor.mutable_data_ptr<F>(); }
 
+// A tensor to be filled: zero where rows end early, as what lies past their lengths is not touched.
+inline Tensor fresh(at::IntArrayRef shape, const Tensor& like, bool ragged) {
+  return ragged ? at::zeros(shape, like.options()) : at::empty(shape, like.options());
+}
+
 template <class Body> void over_rows(int64_t batch, Body body) {
   const int64_t threads = at::get_num_threads();
   at::parallel_for(0, batch, std::max<int64_t>(1, (batch + threads - 1) / threads), [&](int64_t lo, int64_t hi) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from models.kernels.recurrence import can_run, recurrence
@@ -43,7 +44,11 @@ class FusedRecurrence(Recurrence):
     ) -> tuple[Tensor, State]:
         if cls.vendor is None or cls._native(x, state, weights):
             return super().project_and_run(x, weight_ih, lengths, state, weights)
-        return run_vendor(cls.vendor, x, weight_ih, lengths, state, weights)
+        # oneDNN has no LSTM in bfloat16 on most processors
+        half = x.is_cuda and torch.is_autocast_enabled("cuda")
+        with torch.autocast(x.device.type, enabled=half):
+            x = x if half else x.to(weight_ih.dtype)
+            return run_vendor(cls.vendor, x, weight_ih, lengths, state, weights)
 
     @classmethod
     def matrix(cls, weights: Weights) -> Tensor:

@@ -1,0 +1,34 @@
+"""Ways to run a network: on our kernels, or without them."""
+
+import pytest
+
+from models.kernels.build import BuildError, build
+
+
+@pytest.fixture(scope="session")
+def _kernels_built() -> None:
+    try:
+        for kernel in ("adam", "recurrence"):
+            build(kernel)
+    except BuildError as error:
+        pytest.skip(f"the CPU kernels cannot be built here: {error}")
+
+
+@pytest.fixture
+def native(_kernels_built: None) -> None:
+    """The kernels are there."""
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a compiler."""
+    monkeypatch.setattr("models.recurrences.fused.can_run", lambda *_: False)
+    monkeypatch.setattr("models.kernels.adam.can_run", lambda *_: False)
+
+
+@pytest.fixture(params=["native", "without_kernels"])
+def either_way(request: pytest.FixtureRequest) -> str:
+    """Both."""
+    way: str = request.param
+    request.getfixturevalue(way)
+    return way

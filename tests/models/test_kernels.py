@@ -1,0 +1,172 @@
+"""The C++ kernels: built once, safely, and refused with words."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import AdamLSTM
+from models.kernels import adam, build, recurrence
+from models.kernels.build import KERNELS, BuildError, fits, loaded
+
+ROOT = Path(__file__).parents[2]
+
+
+pytestmark = pytest.mark.usefixtures("native")
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "momentum-serve" / "kernels"
+
+
+@pytest.fixture
+def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that takes no time: writes its last-but-two argument's file and counts its calls."""
+    script = tmp_path / "compiler"
+    script.write_text(
+        '#!/bin/sh\necho call >> "$0.calls"\nsleep 0.2\n'
+        'while [ "$1" != -o ]; do shift; done\necho library > "$2"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    return script
+
+
+def test_a_kernel_is_built_once_for_what_it_depends_on(
+    empty_cache: Path, quick_compiler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build("adam")
+    assert first.parent == empty_cache
+    assert first.read_text() == "library\n"
+    assert build("adam") == first
+    calls = Path(f"{quick_compiler}.calls")
+    assert calls.read_text() == "call\n"
+    monkeypatch.setenv("CXX", f"{quick_compiler} -DOTHER")
+    assert build("adam") != first
+    assert build("recurrence") not in (first, build("adam"))
+    assert len(list(empty_cache.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_several_may_build_at_the_same_time(empty_cache: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        built = list(pool.map(build, ["adam"] * 3))
+    assert len(set(built)) == 1
+    assert list(empty_cache.iterdir()) == [built[0]]
+
+
+def test_without_a_compiler_there_is_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BuildError, match="no C\\+\\+ compiler 'no-such-compiler'; install one"):
+        build("adam")
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BuildError, match="no C\\+\\+ compiler; install one"):
+        build("adam")
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", f"{sys.executable} -c \"raise SystemExit('broken')\"")
+    with pytest.raises(BuildError, match=r"failed, a C\+\+20 compiler .* is needed.*broken"):
+        build("adam")
+    assert not list((tmp_path / "momentum-serve" / "kernels").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BuildError, match=r"file/momentum-serve/kernels/adam-.*\.so cannot be built"):
+        build("adam")
+
+
+def test_everything_works_without_kernels_but_says_so(tmp_path: Path) -> None:
+    code = (
+        "import torch; from models import AdamLSTM; torch.manual_seed(0); x = torch.ones(3, 2, 4);"
+        "print(AdamLSTM(4, 5)(x)[0].sum().item())"
+    )
+    outputs = []
+    for compiler in ("no-such-compiler", os.environ.get("CXX", "")):
+        environment = os.environ | {"CXX": compiler}
+        if compiler == "no-such-compiler":
+            environment["XDG_CACHE_HOME"] = str(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0
+        outputs.append((float(done.stdout), done.stderr))
+    assert outputs[0][0] == pytest.approx(outputs[1][0], abs=1e-6)
+    warning = "running without the CPU kernel adam, several times slower: there is no C++ compiler"
+    assert outputs[0][1].count(warning) == 1
+
+
+def test_main_builds_all() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "models.kernels"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(KERNELS)
+
+
+def test_what_kernels_take() -> None:
+    x = torch.zeros(3)
+    assert loaded("adam")
+    assert fits(x, x)
+    assert adam.can_run(x)
+    assert recurrence.can_run(x)
+    assert not fits(x, x.double())
+    assert not fits(x.half(), x.half())
+    assert not fits(x.to("meta"))
+
+
+def test_wrong_shapes_are_errors_and_no_crash() -> None:
+    lengths = torch.full((2,), 3)
+    drive, h, weight = torch.zeros(3, 2, 20), torch.zeros(2, 5), torch.zeros(20, 5)
+    for arguments in (
+        (drive[..., :19], h, h, weight, torch.zeros(20), lengths),
+        (drive, h[:1], h, weight, torch.zeros(20), lengths),
+        (drive, h, h[:1], weight, torch.zeros(20), lengths),
+        (drive, h, h, weight[:, :4], torch.zeros(20), lengths),
+        (drive, h, h, weight, torch.zeros(19), lengths),
+        (drive, h, h, weight, torch.zeros(20), lengths[:1]),
+    ):
+        with pytest.raises(RuntimeError, match="expected drive"):
+            torch.ops.momentum.recurrence(*arguments, "lstm")
+    with pytest.raises(RuntimeError, match="unknown recurrence mlp"):
+        torch.ops.momentum.recurrence(drive, h, h, weight, torch.zeros(20), lengths, "mlp")
+    one = torch.ones((), dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="expected u"):
+        torch.ops.momentum.adam(drive, h, h, lengths, one, one, 0.1, 1e-16)
+
+
+def test_operators_are_registered_as_torch_wants_them() -> None:
+    torch.manual_seed(0)
+    AdamLSTM(2, 3)(torch.zeros(1, 1, 2))  # loads them
+    lengths = torch.tensor([4, 2])
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    for kind, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("orthogonal", 1)):
+        c = draw(2, 3) if kind == "lstm" else torch.empty(0, dtype=torch.float64)
+        arguments = (draw(4, 2, 3 * gates), draw(2, 3), c, draw(3 * gates, 3), draw(3 * gates), lengths, kind)
+        torch.library.opcheck(torch.ops.momentum.recurrence.default, arguments)
+    rates = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.6, 0.5)]
+    s = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    arguments = (draw(40, 2, 3), draw(2, 3), s, torch.tensor([40, 33]), *rates, 0.9, 1e-16)
+    torch.library.opcheck(torch.ops.momentum.adam.default, arguments)
+    assert torch.autograd.gradcheck(
+        lambda *a: torch.ops.momentum.adam(*a, torch.tensor([40, 33]), *rates, 0.9, 1e-16)[:3], arguments[:3]
+    )
