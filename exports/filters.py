@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from exports.builder import GraphBuilder
-from exports.scans import add_scan, rows_before
+from exports.scans import add_scan, last_of, rows_before
 from models import Filter, Identity, Momentum, Nesterov
 from models.filters.scan import number
 
@@ -65,8 +65,8 @@ def form_of(filter_: Filter) -> FilterForm:
         while power > NEGLIGIBLE:
             powers.append(power)
             power *= power
-        if 2 ** len(powers) - 1 <= LONGEST_WINDOW:
-            return MomentumWindow(number(filter_.epsilon), tuple(powers))
+        short = 2 ** len(powers) - 1 <= LONGEST_WINDOW
+        return (MomentumWindow if short else MomentumCarried)(number(filter_.epsilon), tuple(powers))
     if (
         isinstance(filter_, Nesterov)
         and filter_.restart is not None
@@ -122,6 +122,35 @@ class MomentumWindow(FilterForm):
             v = _doubled(graph, v, 2**level, graph.constant(power, np.float32))
         rows = rows_before(graph, history, self.window, lengths)
         return v, {"m": graph.op("Transpose", rows, perm=[1, 0, 2])}
+
+
+@dataclass(frozen=True)
+class MomentumCarried(FilterForm):
+    """Momentum with its own value as state: streamed equals whole up to rounding only. A step at a time, as
+    in a `Scan`, so long a sum would lose two digits.
+
+    Attributes:
+        powers: weight mu^n of each doubling, n = 1, 2, 4, ...
+    """
+
+    gain: float
+    powers: tuple[float, ...]
+
+    def state_shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
+        return {"m": (channels,)}
+
+    def add(
+        self, graph: GraphBuilder, x: str, states: dict[str, str], lengths: str
+    ) -> tuple[str, dict[str, str]]:
+        carried = graph.op("Mul", states["m"], graph.constant(self.powers[0], np.float32))
+        first = graph.op("Add", graph.slice_time(x, 0, 1), carried)
+        v = graph.op("Concat", first, graph.slice_time(x, 1), axis=0)
+        time = graph.op("Slice", graph.op("Shape", x), *(graph.axes(i) for i in (0, 1, 0)))
+        for level, power in enumerate(self.powers):
+            later = graph.op("Pad", v, graph.axes(2**level, 0, 0, 0, 0, 0))
+            shifted = graph.op("Slice", later, graph.axes(0), time, graph.axes(0))
+            v = graph.op("Add", v, graph.op("Mul", shifted, graph.constant(power, np.float32)))
+        return v, {"m": last_of(graph, states["m"], v, lengths)}
 
 
 @dataclass(frozen=True)

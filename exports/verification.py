@@ -69,7 +69,7 @@ def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verif
                     f"Cases: {'; '.join(cases)}"
                 )
             if difference > worst:
-                worst, allowed = difference, tolerance
+                worst, allowed = difference, tolerance if difference > TOLERANCE else TOLERANCE
     return Verification(max_difference=worst, tolerance=allowed, cases=cases)
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from exports.digits import digits_graph
 from exports.errors import ExportError
-from exports.filters import plan_filter
+from exports.filters import MomentumCarried, MomentumWindow, NesterovWindow, ScanForm, form_of
 from exports.recurrences import states_of
 from exports.session import Runner
 from exports.verification import measure_exactness, verify
-from models import AcceleratedRNN, DigitClassifier, Momentum
+from models import AcceleratedRNN, Adam, DigitClassifier, Filter, Momentum, Nesterov
 
 NETWORKS: list[dict[str, Any]] = [
     {"hidden_size": 16},
@@ -38,7 +38,7 @@ def test_verification_passes(options: dict[str, Any]) -> None:
     classifier, _ = build(options)
     verification = verify(classifier, digits_graph(classifier, "digits", "1"), 784)
     assert verification.max_difference <= 1e-5
-    assert len(verification.cases) == 20
+    assert len(verification.cases) == 24
 
 
 def test_verification_finds_a_wrong_graph() -> None:
@@ -52,12 +52,10 @@ def test_verification_finds_a_wrong_graph() -> None:
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_what_holds_bit_for_bit(options: dict[str, Any]) -> None:
-    classifier, runner = build(options)
+    _, runner = build(options)
     exactness = measure_exactness(runner, 784, streams=True)
-    assert exactness.batched == "bitwise"
-    assert exactness.padded == "bitwise"
-    assert exactness.streamed == plan_filter(classifier.rnn.filter).streamed
-    long_memory = options.get("filter_options", {}).get("mu", 0.6) > 0.95
+    assert (exactness.batched, exactness.padded) == ("bitwise", "bitwise")
+    long_memory = options.get("filter_options", {}).get("mu", 0.6) > 0.92
     assert exactness.streamed == ("rounding" if long_memory else "bitwise")
 
 
@@ -101,10 +99,27 @@ def test_shapes_are_dynamic_and_the_operator_is_lstm() -> None:
 
 @pytest.mark.parametrize(("mu", "window"), [(0.0, 0), (0.3, 31), (0.6, 63), (0.9, 255)])
 def test_short_memories_get_a_window(mu: float, window: int) -> None:
-    plan = plan_filter(Momentum(mu, 0.5))
-    assert (plan.window, plan.streamed) == (window, "bitwise")
+    form = form_of(Momentum(mu, 0.5))
+    assert isinstance(form, MomentumWindow)
+    assert form.window == window
     # what lies before the window weighs less than float32 can tell
     assert mu ** (window + 1) < 2.0**-24
+
+
+def test_long_memories_are_carried() -> None:
+    assert isinstance(form_of(Momentum(0.93)), MomentumCarried)
+
+
+@pytest.mark.parametrize(("restart", "window"), [(1, 0), (2, 1), (8, 7), (40, 63), (256, 255)])
+def test_short_periods_get_a_window(restart: int, window: int) -> None:
+    form = form_of(Nesterov(restart=restart))
+    assert isinstance(form, NesterovWindow)
+    assert form.window == window >= restart - 1
+
+
+@pytest.mark.parametrize("filter_", [Nesterov(restart=None), Nesterov(restart=257), Adam()])
+def test_everything_else_repeats_its_step(filter_: Filter) -> None:
+    assert isinstance(form_of(filter_), ScanForm)
 
 
 @pytest.mark.parametrize(
