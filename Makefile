@@ -5,10 +5,10 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint models clean
+.PHONY: help serve setup test lint models bench-training clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped models (HOST, PORT)
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -28,6 +28,9 @@ models: .venv/dev.stamp  ## Train the shipped models from data and export them a
 	$(BIN)/python -m training fit --config training/recipes/digits.yaml \
 		$$(test ! -f runs/digits/last.ckpt || echo --ckpt_path runs/digits/last.ckpt)
 	$(BIN)/python -m exports runs/digits/best.ckpt --name digits
+
+bench-training: .venv/dev.stamp  ## Measure how fast the cells train, into docs/results (20 minutes on 2 cores)
+	$(BIN)/python -m benchmarks.training
 
 clean:  ## Remove the virtual environment and what tools left; training runs stay
 	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -50,12 +50,18 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     u, _, _, lengths, mu, epsilon, ctx.beta, ctx.tiny = inputs
     _, _, _, kept_v, kept_s = output
     ctx.mark_non_differentiable(kept_v, kept_s)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(u, kept_v, kept_s, lengths, mu, epsilon)
 
 
-def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    u = ctx.saved_tensors[0]
+    known = (
+        torch.zeros_like(value) if gradient is None else gradient
+        for gradient, value in zip(gradients, (u, u[0], u[0]), strict=False)
+    )
     of_u, of_v, of_s, of_rates = torch.ops.momentum.adam_backward(
-        *gradients[:3], *ctx.saved_tensors, ctx.beta, ctx.tiny
+        *known, *ctx.saved_tensors, ctx.beta, ctx.tiny
     )
     return of_u, of_v, of_s, None, of_rates[0], of_rates[1], None, None
 

@@ -51,13 +51,18 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     _, h0, c0, weight, _, lengths, ctx.kind = inputs
     y, _, _, c, saved = output
     ctx.mark_non_differentiable(c, saved)
+    ctx.set_materialize_grads(False)  # zeros as large as `saved` would cost as much as the step itself
     ctx.save_for_backward(h0, c0, weight, lengths, y, c, saved)
 
 
-def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
     h0, c0, weight, lengths, y, c, saved = ctx.saved_tensors
+    known = (
+        torch.zeros_like(value) if gradient is None else gradient
+        for gradient, value in zip(gradients, (y, h0, c0), strict=False)
+    )
     of_drive, of_h0, of_c0, of_product = torch.ops.momentum.recurrence_backward(
-        *gradients[:3], h0, c0, weight, lengths, y, c, saved, ctx.kind
+        *known, h0, c0, weight, lengths, y, c, saved, ctx.kind
     )
     if ctx.kind != "gru":  # there alone the reset gate stands between the two
         of_product = of_drive
