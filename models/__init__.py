@@ -34,6 +34,7 @@ from models.recurrences import (
 )
 from models.reference import unroll
 from models.registry import Registry
+from models.sequences import SequenceModel
 
 __all__ = [
     "DTRIV",
@@ -65,6 +66,7 @@ __all__ = [
     "RNNTanh",
     "Recurrence",
     "Registry",
+    "SequenceModel",
     "authors_",
     "chrono_",
     "momentum_from",

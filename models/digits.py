@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.accelerated import AcceleratedRNN, State
-from models.initialization import authors_, chrono_
+from models.initialization import Initialization, initialize_
+
+MNIST_PIXELS = 784
 
 
 class DigitClassifier(nn.Module):
@@ -22,18 +25,22 @@ class DigitClassifier(nn.Module):
         filter: name of a registered filter.
         filter_options: its keyword arguments, default its own defaults.
         recurrence: name of a registered recurrence.
+        bias: whether the recurrent layers have biases; an orthogonal one's authors have none.
         dropout: between layers, in training.
-        initialization: "chrono" (memory up to `longest` steps), "authors" (the MomentumRNN authors'), "torch"
-            (uniform).
+        initialization: "chrono" (memory up to `longest` steps) or "authors" (the MomentumRNN authors'), both
+            for LSTMs; "torch" (the recurrence's own); None is chrono for an LSTM, torch for the others.
         longest: how many steps chrono initialisation spans.
         permutation: the order in which the pixels are read, a permutation of their raster indices; None is
-            raster order.
+            raster order. A number is the seed of a permutation of MNIST's 784 pixels, drawn as the
+            MomentumRNN authors draw it: `numpy.random.RandomState(seed).permutation(784)`.
 
     Attributes:
         config: the arguments above, plain values: `DigitClassifier(**config)` is a network of the same shape.
+            A permutation is spelt out, and so is the initialisation.
 
     Raises:
-        ValueError: `permutation` is not one, or an argument is out of range.
+        ValueError: `permutation` is not one, an argument is out of range, or the initialisation is for other
+            networks.
     """
 
     permutation: Tensor | None
@@ -46,12 +53,28 @@ class DigitClassifier(nn.Module):
         filter: str = "momentum",  # noqa: A002  the concept's name throughout the project
         filter_options: dict[str, Any] | None = None,
         recurrence: str = "lstm",
+        bias: bool = True,
         dropout: float = 0.0,
-        initialization: Literal["chrono", "authors", "torch"] = "chrono",
-        longest: int = 784,
-        permutation: Sequence[int] | None = None,
+        initialization: Initialization | None = None,
+        longest: int = MNIST_PIXELS,
+        permutation: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(permutation, int):
+            drawn: list[int] = np.random.RandomState(permutation).permutation(MNIST_PIXELS).tolist()
+            permutation = drawn
+        self.rnn = AcceleratedRNN(
+            filter,
+            recurrence,
+            1,
+            hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            dropout=dropout,
+            filter_options=filter_options,
+        )
+        self.head = nn.Linear(hidden_size, classes)
+        initialization = initialize_(self.rnn, initialization, longest)
         self.config: dict[str, Any] = {
             "hidden_size": hidden_size,
             "num_layers": num_layers,
@@ -59,27 +82,12 @@ class DigitClassifier(nn.Module):
             "filter": filter,
             "filter_options": filter_options,
             "recurrence": recurrence,
+            "bias": bias,
             "dropout": dropout,
             "initialization": initialization,
             "longest": longest,
             "permutation": None if permutation is None else [int(index) for index in permutation],
         }
-        self.rnn = AcceleratedRNN(
-            filter,
-            recurrence,
-            1,
-            hidden_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            filter_options=filter_options,
-        )
-        self.head = nn.Linear(hidden_size, classes)
-        if initialization == "chrono":
-            chrono_(self.rnn, longest)
-        elif initialization == "authors":
-            authors_(self.rnn)
-        elif initialization != "torch":
-            raise ValueError(f"initialization must be chrono, authors or torch, got {initialization!r}")
         if permutation is None:
             self.permutation = None
         else:

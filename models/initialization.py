@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
 
 from models.accelerated import AcceleratedRNN
+from models.recurrences import LSTM
+
+Initialization = Literal["chrono", "authors", "torch"]
+
+
+def initialize_(rnn: AcceleratedRNN, initialization: Initialization | None, longest: int) -> Initialization:
+    """Draw the parameters of a new layer by the initialisation's name.
+
+    Args:
+        rnn: the layer, as it was made.
+        initialization: "chrono" or "authors", see `chrono_` and `authors_`; "torch" leaves the layer as it
+            was made, which is how torch (or an orthogonal recurrence) has it; None is chrono for an LSTM with
+            biases and torch for every other network.
+        longest: how many steps chrono initialisation spans.
+
+    Returns:
+        The initialisation's name, with None resolved.
+
+    Raises:
+        ValueError: there is no such initialisation, or it is for other networks.
+    """
+    if initialization is None:
+        initialization = "chrono" if rnn.recurrence is LSTM and rnn.bias else "torch"
+    if initialization == "chrono":
+        chrono_(rnn, longest)
+    elif initialization == "authors":
+        authors_(rnn)
+    elif initialization != "torch":
+        raise ValueError(f"initialization must be chrono, authors or torch, got {initialization!r}")
+    return initialization
+
+
+def _expect_lstm(rnn: AcceleratedRNN, what: str) -> None:
+    if rnn.recurrence is not LSTM:
+        raise ValueError(f"{what} is for the gates of an LSTM, got a network of {rnn.recurrence.__name__}")
+    if not rnn.bias:
+        raise ValueError(f"{what} sets the biases of an LSTM's gates, got a network without: use bias=True")
 
 
 @torch.no_grad()
@@ -20,9 +58,13 @@ def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
     The gate biases are drawn as `b_f = log U(1, longest - 1)`, `b_i = -b_f`; they go into bias_hh, which no
     filter amplifies.
 
+    Raises:
+        ValueError: the network is no LSTM with biases.
+
     Source: Tallec and Ollivier, "Can recurrent neural networks warp time?" (ICLR 2018), chrono
     initialisation; Saxe et al. (ICLR 2014) for orthogonal weights.
     """
+    _expect_lstm(rnn, "chrono initialisation")
     for name, parameter in rnn.named_parameters():
         if name.startswith("weight_hh"):
             for gate in parameter.chunk(4):
@@ -45,7 +87,11 @@ def authors_(rnn: AcceleratedRNN) -> None:
 
     Input weights orthogonal, recurrent weights a stack that is the identity for the input gate and zero for
     the others (`eye_` on [4 H, H]), biases 0 except the forget gate's, 1 in both biases.
+
+    Raises:
+        ValueError: the network is no LSTM with biases.
     """
+    _expect_lstm(rnn, "the authors' initialisation")
     for name, parameter in rnn.named_parameters():
         if name.startswith("weight_ih"):
             nn.init.orthogonal_(parameter)
@@ -63,7 +109,11 @@ def stretch_memory_(rnn: AcceleratedRNN, log_factor: float) -> None:
 
     Adds log_factor to the forget gates' biases and takes it from the input gates', as chrono initialisation
     pairs them.
+
+    Raises:
+        ValueError: the network is no LSTM with biases.
     """
+    _expect_lstm(rnn, "stretching the memory")
     for name, parameter in rnn.named_parameters():
         if name.startswith("bias_hh"):
             i, f, _, _ = parameter.chunk(4)

@@ -1,12 +1,34 @@
-"""`python -m training fit|validate|test --config RECIPE.yaml [--data DIR] [--section.option value]`."""
+"""`python -m training fit|validate|test --config RECIPE.yaml [--data DIR] [--section.option value]`,
+`python -m training curves RUN [RUN ...] --out NAME` and `python -m training gradients`.
+"""
 
 import os
+import sys
 
 # GNU OpenMP reads it when torch loads it. Its threads spin for milliseconds at each of the thousands of
 # barriers of a long sequence; as soon as another process wants a core that costs many times the arithmetic.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from training.cli import main
+
+def main() -> int:
+    """Run the command; each is imported alone, for Lightning takes seconds."""
+    command, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if command == "curves":
+        from training import curves
+
+        return curves.main(arguments)
+    from training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    if command == "gradients":
+        from training import gradients
+
+        return gradients.main(arguments)
+    from training import cli
+
+    cli.main()
+    return 0
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

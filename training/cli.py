@@ -5,33 +5,83 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from training.allocator import keep_freed_memory
 from training.data import DataError
 from training.digits import DigitsData, DigitsTask
+from training.task import Data, Task
 
 # what decides the weights, besides model and data
 TRAINER_OPTIONS = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
 
 
 class TrainingCLI(LightningCLI):
-    """`fit`, `validate`, `test`; one seed for weights, shuffling, augmentation and dropout."""
+    """`fit`, `validate`, `test`; one seed for weights, shuffling, augmentation and dropout.
+
+    A run of NAME.yaml lives in runs/NAME: best.ckpt, last.ckpt and the TensorBoard log. A logger that is
+    given takes the place of that log. Callbacks that are given come in addition, and take the place of those
+    of their kind.
+    """
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What the tasks can do: all but `predict`."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the one seed to everything that draws."""
-        parser.link_arguments("seed_everything", "model.seed")
-        parser.link_arguments("seed_everything", "data.seed")
+        """Link the one seed to everything that draws; a recipe that names no classes is about digits."""
+        parser.set_defaults({"model": class_path(DigitsTask), "data": class_path(DigitsData)})
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run's folder after the recipe."""
+        config = self.config[self.subcommand]
+        if config.trainer.default_root_dir is None:
+            name = Path(str(config.config[-1])).stem if config.config else "unnamed"
+            config.trainer.default_root_dir = f"runs/{name}"
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with a log, a progress bar, and checkpoints of the best epoch and the last."""
+        options = self.config_init[self.subcommand].trainer
+        folder = options.default_root_dir
+        if options.logger is None:
+            kwargs["logger"] = TensorBoardLogger(folder, name="logs")
+        given = options.callbacks or []
+        callbacks: list[Callback] = given if isinstance(given, list) else [given]
+        standard: list[Callback] = []
+        if options.enable_progress_bar is not False and not has(callbacks, ProgressBar):
+            standard.append(RichProgressBar())
+        if options.enable_checkpointing is not False and not has(callbacks, Checkpoint):
+            metric, mode = self.model.monitor
+            settings: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+            standard.append(ModelCheckpoint(filename="best", monitor=metric, mode=mode, **settings))
+            standard.append(ModelCheckpoint(filename="last", **settings))
+        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *standard])
 
     def before_fit(self) -> None:
         """Have the checkpoints say what they were made from."""
         config = json.loads(self.parser.dump(self.config, format="json"))["fit"]
-        data = {name: value for name, value in config["data"].items() if name != "data"}
+        config["data"]["init_args"].pop("data", None)  # where the files lie decides nothing
         trainer = {name: config["trainer"].get(name) for name in TRAINER_OPTIONS}
         trainer["processes"] = self.trainer.world_size
-        self.model.recipe = {"model": config["model"], "data": data, "trainer": trainer}
+        self.model.recipe = {"model": config["model"], "data": config["data"], "trainer": trainer}
+
+
+def class_path(cls: type) -> dict[str, str]:
+    """How a recipe names a class."""
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}"}
+
+
+def has(callbacks: Sequence[Callback], kind: type[Callback]) -> bool:
+    """Whether one of the callbacks is of this kind."""
+    return any(isinstance(callback, kind) for callback in callbacks)
 
 
 def data_directory_options(arguments: Sequence[str]) -> list[str]:
@@ -49,16 +99,25 @@ def main() -> None:
         SystemExit: data is missing or damaged (code 1), or an argument is wrong (code 2).
     """
     sys.argv[1:] = data_directory_options(sys.argv[1:])
-    keep_freed_memory()
-    defaults: dict[str, Any] = {"plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}]}
+    defaults: dict[str, Any] = {
+        "plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}],
+        "devices": 1,  # a batch is a process's: more of them would be another training
+    }
     try:
         TrainingCLI(
-            DigitsTask,
-            DigitsData,
+            Task,
+            Data,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
             seed_everything_default=1,
             trainer_defaults=defaults,
             save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,  # the task makes its own, with the curriculum's learning rate
+            auto_configure_optimizers=False,  # the tasks make their own
+            parser_kwargs={
+                "prog": "python -m training",
+                "description": "Train. Besides the commands below: `curves` draws the losses of runs, "
+                "`gradients` the gradients of hidden states; each has its own --help.",
+            },
         )
     except DataError as error:
         raise SystemExit(f"error: {error}") from error

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import numpy as np
 import torch
-from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
@@ -18,15 +15,14 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from models import DigitClassifier, stretch_memory_
+from models import LSTM, DigitClassifier, orthogonal_parameters, stretch_memory_
 from training.augmentation import Augmentation
 from training.data import Digits, Split, data_directory, load
 from training.phases import Curriculum, Phase
+from training.task import Data, OptimizerFactory, Task
 
-OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
-
-class DigitsData(LightningDataModule):
+class DigitsData(Data):
     """Images and labels of a registered data set, as float32 [batch, rows, columns] in [0, 1] and int64
     [batch].
 
@@ -89,7 +85,7 @@ class DigitsData(LightningDataModule):
         return TensorDataset(torch.from_numpy(digits.pixels(slice(None))), torch.from_numpy(digits.labels))
 
 
-class DigitsTask(LightningModule):
+class DigitsTask(Task):
     """A `DigitClassifier` in training, phase by phase.
 
     The loss is the cross entropy of what the network believes after every row of the image, weighted by the
@@ -98,44 +94,53 @@ class DigitsTask(LightningModule):
 
     Args:
         classifier: the network.
-        phases: the curriculum; the trainer's max_epochs must be the phases' epochs together, or fewer.
-        optimizer: makes the optimizer from the parameters.
+        phases: the curriculum; the trainer's max_epochs must be the phases' epochs together, or fewer. None
+            for whole images at the optimizer's learning rate for as long as the trainer runs.
+        optimizer, orthogonal_lr, rebase_every, seed: see `Task`.
         along_the_way: share of the loss that is spread over the rows; 0 counts the last step only.
         augmentation: random changes of the training images; None for none.
         averaging: decay per step of an exponential moving average of the weights, which is then what is
             validated, tested and exported (Polyak averaging); None for none.
-        seed: seed of the augmentation and dropout, which depend on it and on the step's number alone.
 
-    Attributes:
-        recipe: the configuration this run was made from, kept in its checkpoints.
+    Raises:
+        ValueError: an argument is out of range, or does not go with another or with the network.
     """
+
+    monitor = ("validation/accuracy", "max")
 
     def __init__(
         self,
         classifier: DigitClassifier,
-        phases: list[Phase],
+        phases: list[Phase] | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
+        orthogonal_lr: float | None = None,
+        rebase_every: int | None = None,
         along_the_way: float = 0.5,
         augmentation: Augmentation | None = None,
         averaging: float | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not phases:
-            raise ValueError("expected at least one phase")
+        super().__init__(optimizer, orthogonal_lr, rebase_every, seed)
+        if phases is not None and not phases:
+            raise ValueError("expected at least one phase, or none given")
         if not 0.0 <= along_the_way < 1.0:
             raise ValueError(f"along_the_way must be in [0, 1), got {along_the_way}")
+        if averaging is not None and rebase_every is not None and orthogonal_parameters(classifier):
+            raise ValueError(
+                "averaging cannot go with rebase_every: the mean of coordinates around bases that move is no "
+                "mean of orthogonal matrices. Leave one of the two out"
+            )
+        if phases and any(phase.stretch_memory for phase in phases) and classifier.rnn.recurrence is not LSTM:
+            raise ValueError("a phase's stretch_memory is for the gates of an LSTM: leave it out")
         self.classifier = classifier
-        self.curriculum = Curriculum(phases)
-        self.optimizer = optimizer
+        self.phases = phases
+        self.curriculum = Curriculum(phases or [Phase(epochs=1)])  # the last phase goes on
         self.along_the_way = along_the_way
         self.augmentation = augmentation
         self.average: AveragedModel | None = None
         if averaging is not None:
             decay = get_ema_multi_avg_fn(averaging)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(classifier, multi_avg_fn=decay).requires_grad_(False)
-        self.seed = seed
-        self.recipe: dict[str, Any] = {}
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
 
     @property
@@ -149,6 +154,9 @@ class DigitsTask(LightningModule):
         Raises:
             ValueError: the trainer would run past the last phase, or not at all.
         """
+        optimizer = self.make_optimizer()
+        if self.phases is None:
+            return optimizer
         epochs = self.trainer.max_epochs
         if epochs is None or not 1 <= epochs <= self.curriculum.epochs:
             raise ValueError(
@@ -158,7 +166,6 @@ class DigitsTask(LightningModule):
         _ = self.trainer.estimated_stepping_batches  # loads the data, so that the number of batches is known
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         self.curriculum = Curriculum(self.curriculum.phases, steps)
-        optimizer = self.optimizer(self.classifier.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.curriculum.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -169,11 +176,6 @@ class DigitsTask(LightningModule):
             stretch_memory_(self.classifier.rnn, phase.stretch_memory)
             if self.average is not None:
                 stretch_memory_(self.result.rnn, phase.stretch_memory)
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Seed the step: a resumed run draws what an uninterrupted one would have drawn."""
-        sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
-        torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move the average."""
@@ -220,14 +222,8 @@ class DigitsTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an export needs to build the network again and to say where it comes from."""
-        data = getattr(self.trainer, "datamodule", None)
+        super().on_save_checkpoint(checkpoint)
         checkpoint["classifier"] = {"config": self.result.config, "weights": self.result.state_dict()}
-        checkpoint["provenance"] = {
-            "recipe": self.recipe,
-            "seed": self.seed,
-            "epochs": self.current_epoch + 1,
-            **(data.provenance() if isinstance(data, DigitsData) else {}),
-        }
 
     def _resize(self, images: Tensor) -> Tensor:
         phase, _ = self.curriculum.at(self.current_epoch)

@@ -1,9 +1,12 @@
 """The digit classifier and its initialisations."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
-from models import DigitClassifier, stretch_memory_
+from models import DigitClassifier, orthogonal_parameters, stretch_memory_
 
 
 def test_pieces_are_the_whole_and_logits_come_along_the_way() -> None:
@@ -37,6 +40,17 @@ def test_permutation_reads_in_its_order() -> None:
         permuted(torch.rand(1, 9))
 
 
+def test_a_seed_is_the_authors_permutation_spelt_out() -> None:
+    classifier = DigitClassifier(hidden_size=4, permutation=3)
+    expected = np.random.RandomState(3).permutation(784).tolist()
+    assert classifier.permutation is not None
+    assert classifier.permutation.tolist() == expected
+    assert classifier.config["permutation"] == expected
+    assert expected[:4] == [294, 102, 51, 453]  # the same for ever
+    with pytest.raises(ValueError, match="expected 784 pixels, which this model permutes, got 64"):
+        classifier(torch.rand(1, 8, 8))
+
+
 def test_config_builds_the_same_network_again() -> None:
     classifier = DigitClassifier(
         hidden_size=8, permutation=[2, 0, 1], filter_options={"mu": 0.5, "epsilon": 0.2}
@@ -56,6 +70,54 @@ def test_a_wrong_permutation_is_refused(permutation: list[int]) -> None:
 def test_an_unknown_initialization_is_refused() -> None:
     with pytest.raises(ValueError, match="initialization must be"):
         DigitClassifier(initialization="zeros")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("initialization", ["chrono", "authors"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recurrence": "gru"}, "for the gates of an LSTM, got a network of GRU"),
+        (
+            {"recurrence": "orthogonal", "bias": False},
+            "for the gates of an LSTM, got a network of Orthogonal",
+        ),
+        ({"bias": False}, "sets the biases of an LSTM's gates, got a network without"),
+    ],
+)
+def test_an_initialisation_of_gates_needs_an_lstm(
+    initialization: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        DigitClassifier(hidden_size=4, initialization=initialization, **options)
+
+
+def test_stretching_memory_needs_an_lstm() -> None:
+    with pytest.raises(ValueError, match="stretching the memory is for the gates of an LSTM"):
+        stretch_memory_(DigitClassifier(hidden_size=4, recurrence="gru").rnn, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, "chrono"), ({"bias": False}, "torch"), ({"recurrence": "orthogonal"}, "torch")],
+)
+def test_the_initialisation_suits_the_recurrence(options: dict[str, Any], expected: str) -> None:
+    torch.manual_seed(0)
+    classifier = DigitClassifier(hidden_size=4, **options)
+    torch.manual_seed(0)
+    same = DigitClassifier(hidden_size=4, **options, initialization=expected)  # type: ignore[arg-type]
+    assert classifier.config["initialization"] == expected
+    for name, value in same.state_dict().items():
+        assert torch.equal(classifier.state_dict()[name], value), name
+
+
+def test_an_orthogonal_classifier_without_bias_is_its_config() -> None:
+    classifier = DigitClassifier(hidden_size=6, filter="identity", recurrence="orthogonal", bias=False)
+    assert not [name for name, _ in classifier.rnn.named_parameters() if "bias_ih" in name]
+    assert len(orthogonal_parameters(classifier)) == 1
+    again = DigitClassifier(**classifier.config)
+    again.load_state_dict(classifier.state_dict())
+    pixels = torch.rand(2, 9)
+    assert torch.equal(again(pixels), classifier(pixels))
 
 
 def test_chrono_spans_the_memory_asked_for() -> None:

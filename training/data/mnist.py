@@ -70,6 +70,11 @@ def load_mnist(split: Split, root: Path) -> Digits:
     )
 
 
+def has_mnist(root: Path) -> bool:
+    """Whether ``load_mnist`` would find every file in ``root`` or ``root/mnist`` and download nothing."""
+    return all(_find(name, root) is not None for name in FILES)
+
+
 def _read(name: str, root: Path) -> bytes:
     path = _find(name, root) or _download(name, root)
     remedy = "Replace the file, or remove it to have it downloaded."
