@@ -46,4 +46,5 @@ clean:  ## Remove the virtual environment and what tools left; training runs sta
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,train,dev]'
+	$(BIN)/python -m models.kernels || echo 'Everything works without the kernels, some of it slower.'
 	touch $@

@@ -74,7 +74,7 @@ def write_report(result: Measurements, folder: Path, device: torch.device) -> No
         "A training step is forward, backward and the optimizer's step, loss on the last hidden state.",
         f"All take turns in one process, {result.rounds} rounds in random order after one to warm up.",
         "Ratios are within a round: median (lower to upper quartile). *Step by step* is the authors' way:",
-        "the reference cell (`models.unroll`) called T times with autograd. MB: what a step needs at its peak.",
+        "the reference cell (`models.unroll`) called T times with autograd. MB: a step's memory at its peak.",
         "",
     ]
     for size, seconds in result.seconds.items():

@@ -26,9 +26,13 @@ def run_vendor(
     """
     weight_hh = weights["weight_hh"]
     zero = weight_hh.new_zeros(len(weight_hh))
-    parameters = [weight_ih, weight_hh, zero, weights.get("bias_hh", zero)]
+    parts = [weight_ih, weight_hh, zero, weights.get("bias_hh", zero)]
     if "weight_hr" in weights:
-        parameters.append(weights["weight_hr"])
+        parts.append(weights["weight_hr"])
+    # one piece of memory, which cuDNN would otherwise make of them at every call, with a warning
+    flat = torch.cat([part.flatten() for part in parts])
+    pieces = torch.split(flat, [part.numel() for part in parts])
+    parameters = [piece.view_as(part) for piece, part in zip(pieces, parts, strict=True)]
     # has_biases, num_layers, dropout, train, bidirectional; cuDNN keeps what backward needs only in training
     settings: tuple[Any, ...] = (True, 1, 0.0, torch.is_grad_enabled(), False)
     before = tuple(s.unsqueeze(0) for s in state)
