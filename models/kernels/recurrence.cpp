@@ -1,13 +1,18 @@
 // Recurrences over a drive, forward and backward. A step is a small matrix product and one fused pass over the gates while they are in
 // the cache.
 //
+// What is read is the drive, or inputs that are projected to it step by step, which spares writing the drive to memory.
+//
 // Layouts: drive [time, batch, gates * H], states [batch, H], lengths int64 [batch], falling. What lies past a row's length is zero.
 
 #include "rows.h"
 
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <bit>
+#include <mutex>
+#include <optional>
 
 namespace {
 
@@ -34,6 +39,11 @@ inline float exponential(float x) {
 
 template <class F> inline F sigmoid(F x) { return F(1) / (F(1) + exponential(-x)); }
 template <class F> inline F tangent(F x) { return F(2) * sigmoid(F(2) * x) - F(1); }
+
+template <class F> inline void add_row(const F* row, F* total, int64_t n) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) total[j] += row[j];
+}
 
 // ---- cells: one row of H units, one step ----
 // forward: drive d [gates * H], recurrent product r [gates * H] -> hidden state h, cell state c, what backward needs in saved.
@@ -68,6 +78,7 @@ template <class F> struct LSTM {
       dh[j] = 0;
     }
   }
+  static void add_bias(const F* dr, const F*, F* db, int64_t width) { add_row(dr, db, width); }
 };
 
 template <class F> struct GRU {
@@ -96,6 +107,7 @@ template <class F> struct GRU {
       dh[j] *= update;
     }
   }
+  static void add_bias(const F* dr, const F*, F* db, int64_t width) { add_row(dr, db, width); }
 };
 
 enum class Activation { tanh, relu, modrelu };
@@ -130,6 +142,14 @@ template <class F, Activation A> struct Elman {
       dh[j] = 0;
     }
   }
+  static void add_bias(const F* dr, const F* h, F* db, int64_t width) {
+    if constexpr (A == Activation::modrelu) {  // sign(z) (|z| + b)
+#pragma omp simd
+      for (int64_t j = 0; j < width; ++j) db[j] += h[j] < 0 ? -dr[j] : dr[j];
+    } else {
+      add_row(dr, db, width);
+    }
+  }
 };
 
 // ---- the loop over time ----
@@ -141,39 +161,48 @@ inline int64_t running(const int64_t* lengths, int64_t lo, int64_t hi, int64_t t
 }
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
+// x is the drive itself; or, with weight_ih [gates * H, inputs], what is projected to it.
 template <class Cell, class F>
-Forward forward(const Tensor& drive, const Tensor& h0, const Tensor& c0, const Tensor& weight, const Tensor& bias, const Tensor& lengths) {
-  const int64_t time = drive.size(0), batch = drive.size(1), n = h0.size(1), width = Cell::gates * n;
-  TORCH_CHECK(drive.dim() == 3 && drive.size(2) == width && h0.size(0) == batch && (!Cell::cell || c0.sizes() == h0.sizes()) &&
-                  weight.size(0) == width && weight.size(1) == n && bias.numel() == width && lengths.numel() == batch,
-              "expected drive [time, batch, ", Cell::gates, " H], h0 (and c0) [batch, H], weight [", Cell::gates, " H, H], bias [",
-              Cell::gates, " H] and lengths [batch]");
-  const int64_t *until = readable<int64_t>(lengths);
+Forward forward(const Tensor& x, const std::optional<Tensor>& weight_ih, const Tensor& h0, const Tensor& c0, const Tensor& weight,
+                const Tensor& bias, const Tensor& lengths) {
+  const int64_t time = x.size(0), batch = x.size(1), n = h0.size(1), width = Cell::gates * n;
+  TORCH_CHECK(x.dim() == 3 && x.size(2) == (weight_ih ? weight_ih->size(1) : width) && (!weight_ih || weight_ih->size(0) == width) &&
+                  h0.size(0) == batch && (!Cell::cell || c0.sizes() == h0.sizes()) && weight.size(0) == width && weight.size(1) == n &&
+                  bias.numel() == width && lengths.numel() == batch,
+              "expected x [time, batch, inputs] and weight_ih [", Cell::gates, " H, inputs], or a drive [time, batch, ", Cell::gates,
+              " H]; h0 (and c0) [batch, H], weight [", Cell::gates, " H, H], bias [", Cell::gates, " H] and lengths [batch]");
+  const int64_t* until = readable<int64_t>(lengths);
   const bool ragged = batch > 0 && until[batch - 1] < time;
-  auto y = fresh({time, batch, n}, drive, ragged);
-  auto c = fresh({Cell::cell ? time : 0, batch, n}, drive, ragged);
-  auto saved = fresh({Cell::saved ? time : 0, batch, Cell::saved * n}, drive, ragged);
+  auto y = fresh({time, batch, n}, x, ragged);
+  auto c = fresh({Cell::cell ? time : 0, batch, n}, x, ragged);
+  auto saved = fresh({Cell::saved ? time : 0, batch, Cell::saved * n}, x, ragged);
   auto h_n = h0.clone(), c_n = c0.clone();
-  const F *dp = readable<F>(drive), *bp = readable<F>(bias);
+  const F *xp = readable<F>(x), *bp = readable<F>(bias);
   F *yp = writable<F>(y), *cp = writable<F>(c), *sp = writable<F>(saved);
   F *hnp = writable<F>(h_n), *cnp = writable<F>(c_n);
-  const auto transposed = weight.t();
+  const auto transposed = weight.t(), transposed_ih = weight_ih ? weight_ih->t() : Tensor();
   over_rows(batch, [&](int64_t lo, int64_t hi) {
-    auto product = at::empty({hi - lo, width}, drive.options());
-    F* rp = writable<F>(product);
+    auto product = at::empty({hi - lo, width}, x.options());
+    auto projected = at::empty({weight_ih ? hi - lo : 0, width}, x.options());
+    F *rp = writable<F>(product), *pp = writable<F>(projected);
     for (int64_t t = 0; t < time; ++t) {
       const int64_t rows = running(until, lo, hi, t);
       if (rows == 0) break;
       auto out = product.narrow(0, 0, rows);
       const auto& h_before = t ? y.select(0, t - 1) : h0;
       at::mm_out(out, h_before.narrow(0, lo, rows), transposed);
+      if (weight_ih) {
+        auto drive = projected.narrow(0, 0, rows);
+        at::mm_out(drive, x.select(0, t).narrow(0, lo, rows), transposed_ih);
+      }
       for (int64_t b = lo; b < lo + rows; ++b) {
         const int64_t at = t * batch + b, before = at - batch;
+        const F* d = weight_ih ? pp + (b - lo) * width : xp + at * width;
         const F* h_prev = t ? yp + before * n : hnp + b * n;
         const F* c_prev = Cell::cell ? (t ? cp + before * n : cnp + b * n) : nullptr;
-        Cell::forward(dp + at * width, rp + (b - lo) * width, bp, h_prev, c_prev, sp + at * Cell::saved * n, cp + at * n, yp + at * n, n);
+        Cell::forward(d, rp + (b - lo) * width, bp, h_prev, c_prev, sp + at * Cell::saved * n, cp + at * n, yp + at * n, n);
       }
     }
     for (int64_t b = lo; b < hi; ++b) {
@@ -186,40 +215,72 @@ Forward forward(const Tensor& drive, const Tensor& h0, const Tensor& c0, const T
   return {y, h_n, c_n, c, saved};
 }
 
-// Returns the gradients of the drive, h0 and c0, and that of the recurrent product where it is not the drive's.
+// Rows of several steps, so that the products for the weights' gradients are large, but not too large for the cache.
+constexpr int64_t block = 512;
+
+// Returns the gradients of x, h0, c0, the recurrent weight, the bias, and weight_ih (transposed). That of x is empty unless `of_x`.
 template <class Cell, class F>
-Backward backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, const Tensor& h0, const Tensor& c0, const Tensor& weight,
-                  const Tensor& lengths, const Tensor& y, const Tensor& c, const Tensor& saved) {
-  const int64_t time = y.size(0), batch = y.size(1), n = y.size(2), width = Cell::gates * n;
+Backward backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, const Tensor& x, const std::optional<Tensor>& weight_ih,
+                  const Tensor& h0, const Tensor& c0, const Tensor& weight, const Tensor& lengths, const Tensor& y, const Tensor& c,
+                  const Tensor& saved, bool of_x) {
+  const int64_t time = y.size(0), batch = y.size(1), n = y.size(2), width = Cell::gates * n, inputs = weight_ih ? x.size(2) : 0;
   const int64_t* until = readable<int64_t>(lengths);
   const bool ragged = batch > 0 && until[batch - 1] < time;
-  auto dd = fresh({time, batch, width}, y, ragged);
-  auto dr = Cell::separate ? fresh({time, batch, width}, y, ragged) : at::empty({0}, y.options());
+  auto dx = of_x ? fresh({time, batch, weight_ih ? inputs : width}, y, ragged) : at::empty({0}, y.options());
   auto dh = dh_n.clone(), dc = dc_n.clone();
-  const auto& of_product = Cell::separate ? dr : dd;
-  const F *dyp = readable<F>(dy), *yp = readable<F>(y), *cp = readable<F>(c), *sp = readable<F>(saved);
+  auto dw = at::zeros({width, n}, y.options()), dw_ih = at::zeros({inputs, width}, y.options());
+  auto db = at::zeros({width}, y.options());
+  const F *dyp = readable<F>(dy), *xp = readable<F>(x), *yp = readable<F>(y), *cp = readable<F>(c), *sp = readable<F>(saved);
   const F *h0p = readable<F>(h0), *c0p = readable<F>(c0);
-  F *ddp = writable<F>(dd), *drp = writable<F>(dr), *dhp = writable<F>(dh), *dcp = writable<F>(dc);
+  F *dxp = writable<F>(dx), *dhp = writable<F>(dh), *dcp = writable<F>(dc), *total_db = writable<F>(db);
+  std::mutex adding;
   over_rows(batch, [&](int64_t lo, int64_t hi) {
+    const int64_t capacity = std::max(block, hi - lo);
+    auto dd = at::empty({capacity, width}, y.options()), dr = at::empty({Cell::separate ? capacity : 0, width}, y.options());
+    auto h = at::empty({capacity, n}, y.options()), u = at::empty({capacity, inputs}, y.options());
+    auto my_dw = at::zeros_like(dw), my_dw_ih = at::zeros_like(dw_ih);
+    std::vector<F> my_db(width, 0);
+    F *ddp = writable<F>(dd), *drp = writable<F>(dr), *hp = writable<F>(h), *up = writable<F>(u);
+    const Tensor& of_product = Cell::separate ? dr : dd;
+    int64_t filled = 0;
+    const auto flush = [&] {
+      my_dw.addmm_(of_product.narrow(0, 0, filled).t(), h.narrow(0, 0, filled));
+      if (weight_ih) my_dw_ih.addmm_(u.narrow(0, 0, filled).t(), dd.narrow(0, 0, filled));
+      filled = 0;
+    };
     for (int64_t t = time - 1; t >= 0; --t) {
       const int64_t rows = running(until, lo, hi, t);
       if (rows == 0) continue;
+      if (filled + rows > capacity) flush();
       for (int64_t b = lo; b < lo + rows; ++b) {
-        const int64_t at = t * batch + b, before = at - batch;
+        const int64_t at = t * batch + b, before = at - batch, row = filled + b - lo;
         const F* h_prev = t ? yp + before * n : h0p + b * n;
         const F* c_prev = Cell::cell ? (t ? cp + before * n : c0p + b * n) : nullptr;
-        F* dh_row = dhp + b * n;
+        F *dh_row = dhp + b * n, *dd_row = ddp + row * width, *dr_row = Cell::separate ? drp + row * width : dd_row;
         const F* dy_row = dyp + at * n;
 #pragma omp simd
         for (int64_t j = 0; j < n; ++j) dh_row[j] += dy_row[j];
-        Cell::backward(sp + at * Cell::saved * n, c_prev, cp + at * n, h_prev, yp + at * n, dh_row, dcp + b * n, ddp + at * width,
-                       drp + at * width, n);
+        Cell::backward(sp + at * Cell::saved * n, c_prev, cp + at * n, h_prev, yp + at * n, dh_row, dcp + b * n, dd_row, dr_row, n);
+        Cell::add_bias(dr_row, yp + at * n, my_db.data(), width);
+        std::copy_n(h_prev, n, hp + row * n);
+        if (weight_ih) std::copy_n(xp + at * inputs, inputs, up + row * inputs);
+        if (of_x && !weight_ih) std::copy_n(dd_row, width, dxp + at * width);
       }
       auto out = dh.narrow(0, lo, rows);
-      out.addmm_(of_product.select(0, t).narrow(0, lo, rows), weight);
+      out.addmm_(of_product.narrow(0, filled, rows), weight);
+      if (of_x && weight_ih) {
+        auto dx_t = dx.select(0, t).narrow(0, lo, rows);
+        at::mm_out(dx_t, dd.narrow(0, filled, rows), *weight_ih);
+      }
+      filled += rows;
     }
+    flush();
+    const std::lock_guard guard(adding);
+    dw.add_(my_dw);
+    dw_ih.add_(my_dw_ih);
+    for (int64_t j = 0; j < width; ++j) total_db[j] += my_db[j];
   });
-  return {dd, dh, dc, dr};
+  return {dx, dh, dc, dw, db, dw_ih};
 }
 
 template <class F, class Do> auto with_cell(c10::string_view kind, Do run) {
@@ -231,31 +292,34 @@ template <class F, class Do> auto with_cell(c10::string_view kind, Do run) {
   TORCH_CHECK(false, "unknown recurrence ", kind);
 }
 
-Forward recurrence(const Tensor& drive, const Tensor& h0, const Tensor& c0, const Tensor& weight, const Tensor& bias, const Tensor& lengths,
-                   c10::string_view kind) {
-  return AT_DISPATCH_FLOATING_TYPES(drive.scalar_type(), "recurrence", [&] {
+using Weight = std::optional<Tensor>;
+
+Forward recurrence(const Tensor& x, const Weight& weight_ih, const Tensor& h0, const Tensor& c0, const Tensor& weight, const Tensor& bias,
+                   const Tensor& lengths, c10::string_view kind) {
+  return AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "recurrence", [&] {
     return with_cell<scalar_t>(kind, [&](auto cell) {
-      return forward<decltype(cell), scalar_t>(drive.contiguous(), h0.contiguous(), c0.contiguous(), weight, bias.contiguous(), lengths);
+      return forward<decltype(cell), scalar_t>(x.contiguous(), weight_ih, h0.contiguous(), c0.contiguous(), weight, bias.contiguous(), lengths);
     });
   });
 }
 
-Backward recurrence_backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, const Tensor& h0, const Tensor& c0, const Tensor& weight,
-                             const Tensor& lengths, const Tensor& y, const Tensor& c, const Tensor& saved, c10::string_view kind) {
+Backward recurrence_backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, const Tensor& x, const Weight& weight_ih, const Tensor& h0,
+                             const Tensor& c0, const Tensor& weight, const Tensor& lengths, const Tensor& y, const Tensor& c, const Tensor& saved,
+                             c10::string_view kind, bool of_x) {
   return AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "recurrence_backward", [&] {
     return with_cell<scalar_t>(kind, [&](auto cell) {
-      return backward<decltype(cell), scalar_t>(dy.contiguous(), dh_n.contiguous(), dc_n.contiguous(), h0.contiguous(), c0.contiguous(), weight,
-                                                lengths, y, c, saved);
+      return backward<decltype(cell), scalar_t>(dy.contiguous(), dh_n.contiguous(), dc_n.contiguous(), x.contiguous(), weight_ih, h0.contiguous(),
+                                                c0.contiguous(), weight, lengths, y, c, saved, of_x);
     });
   });
 }
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(momentum, m) {
-  m.def("recurrence(Tensor drive, Tensor h0, Tensor c0, Tensor weight, Tensor bias, Tensor lengths, str kind)"
+  m.def("recurrence(Tensor x, Tensor? weight_ih, Tensor h0, Tensor c0, Tensor weight, Tensor bias, Tensor lengths, str kind)"
         " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  m.def("recurrence_backward(Tensor dy, Tensor dh_n, Tensor dc_n, Tensor h0, Tensor c0, Tensor weight, Tensor lengths, Tensor y, Tensor c,"
-        " Tensor saved, str kind) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("recurrence_backward(Tensor dy, Tensor dh_n, Tensor dc_n, Tensor x, Tensor? weight_ih, Tensor h0, Tensor c0, Tensor weight,"
+        " Tensor lengths, Tensor y, Tensor c, Tensor saved, str kind, bool of_x) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(momentum, CPU, m) {

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from models.kernels.build import fits, loaded
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "orthogonal": 1}
 SAVED = {"lstm": 4, "gru": 4}  # numbers a unit and step that backward needs besides the states
 
 
@@ -21,17 +20,19 @@ def can_run(*tensors: Tensor) -> bool:
 
 def recurrence(
     kind: str,
-    drive: Tensor,
+    x: Tensor,
+    weight_ih: Tensor | None,
     lengths: Tensor | None,
     state: tuple[Tensor, ...],
     weight: Tensor,
     bias: Tensor,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run a recurrence over a drive.
+    """Run a recurrence over a drive, or over inputs that are projected to it.
 
     Args:
         kind: "lstm", "gru", "rnn_tanh", "rnn_relu" or "orthogonal".
-        drive: [time, batch, gates * H].
+        x: [time, batch, inputs]; or the drive, [time, batch, gates * H].
+        weight_ih: [gates * H, inputs]; None for a drive.
         lengths: int64 [batch], falling, on the CPU; None for all of `time`.
         state: h, and c of an LSTM, each [batch, H].
         weight: [gates * H, H].
@@ -41,55 +42,62 @@ def recurrence(
         Every h [time, batch, H], zero past a row's length, and the last state.
     """
     if lengths is None:
-        lengths = torch.full((drive.shape[1],), drive.shape[0], dtype=torch.int64)
+        lengths = torch.full((x.shape[1],), x.shape[0], dtype=torch.int64)
     h, c = state if len(state) == 2 else (state[0], state[0].new_empty(0))
-    y, h_n, c_n, _, _ = torch.ops.momentum.recurrence(drive, h, c, weight, bias, lengths, kind)
+    y, h_n, c_n, _, _ = torch.ops.momentum.recurrence(x, weight_ih, h, c, weight, bias, lengths, kind)
     return y, (h_n, c_n)[: len(state)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, h0, c0, weight, _, lengths, ctx.kind = inputs
+    x, weight_ih, h0, c0, weight, _, lengths, ctx.kind = inputs
     y, _, _, c, saved = output
     ctx.mark_non_differentiable(c, saved)
     ctx.set_materialize_grads(False)  # zeros as large as `saved` would cost as much as the step itself
-    ctx.save_for_backward(h0, c0, weight, lengths, y, c, saved)
+    # a drive is not needed again: without it its memory is free
+    kept = (x.new_empty(0), None) if weight_ih is None else (x, weight_ih)
+    ctx.save_for_backward(*kept, h0, c0, weight, lengths, y, c, saved)
 
 
 def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    h0, c0, weight, lengths, y, c, saved = ctx.saved_tensors
+    x, weight_ih, h0, c0, weight, lengths, y, c, saved = ctx.saved_tensors
     known = (
         torch.zeros_like(value) if gradient is None else gradient
         for gradient, value in zip(gradients, (y, h0, c0), strict=False)
     )
-    of_drive, of_h0, of_c0, of_product = torch.ops.momentum.recurrence_backward(
-        *known, h0, c0, weight, lengths, y, c, saved, ctx.kind
+    of_x, of_h0, of_c0, of_weight, of_bias, of_weight_ih = torch.ops.momentum.recurrence_backward(
+        *known, x, weight_ih, h0, c0, weight, lengths, y, c, saved, ctx.kind, ctx.needs_input_grad[0]
     )
-    if ctx.kind != "gru":  # there alone the reset gate stands between the two
-        of_product = of_drive
-    # all steps' outer products in one matrix product
-    batch, of_product = len(h0), of_product.flatten(0, 1)
-    of_weight = of_product[:batch].T @ h0
-    of_weight.addmm_(of_product[batch:].T, y[:-1].flatten(0, 1))
-    if ctx.kind == "orthogonal":  # modReLU(z) = sign(z) relu(|z| + b)
-        of_product = of_product * y.flatten(0, 1).sign()
-    return of_drive, of_h0, of_c0, of_weight, of_product.sum(0), None, None
+    return (
+        of_x if ctx.needs_input_grad[0] else None,
+        None if weight_ih is None else of_weight_ih.T,
+        of_h0,
+        of_c0,
+        of_weight,
+        of_bias,
+        None,
+        None,
+    )
 
 
 def _fake(
-    drive: Tensor, h0: Tensor, c0: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor, kind: str
+    x: Tensor, weight_ih: Tensor | None, h0: Tensor, c0: Tensor, weight: Tensor, *others: Any
 ) -> tuple[Tensor, ...]:
-    del weight, bias, lengths
-    time, batch, n = drive.shape[0], *h0.shape
-    c = drive.new_empty(time if kind == "lstm" else 0, batch, n)
-    saved = drive.new_empty(time if kind in SAVED else 0, batch, SAVED.get(kind, 0) * n)
-    return drive.new_empty(time, batch, n), torch.empty_like(h0), torch.empty_like(c0), c, saved
+    del weight_ih, weight
+    kind, time, (batch, n) = others[-1], x.shape[0], h0.shape
+    c = x.new_empty(time if kind == "lstm" else 0, batch, n)
+    saved = x.new_empty(time if kind in SAVED else 0, batch, SAVED.get(kind, 0) * n)
+    return x.new_empty(time, batch, n), torch.empty_like(h0), torch.empty_like(c0), c, saved
 
 
-def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    dh, dc, y, kind = arguments[1], arguments[2], arguments[7], arguments[10]
-    shape = (*y.shape[:2], GATES[kind] * y.shape[2])
-    of_product = y.new_empty(shape if kind == "gru" else (0,))
-    return y.new_empty(shape), torch.empty_like(dh), torch.empty_like(dc), of_product
+def _fake_backward(
+    dy: Tensor, dh: Tensor, dc: Tensor, x: Tensor, weight_ih: Tensor | None, *others: Any
+) -> tuple[Tensor, ...]:
+    weight, of_x = others[2], others[-1]
+    inputs = 0 if weight_ih is None else x.shape[2]
+    of_inputs = dy.new_empty((*dy.shape[:2], inputs or len(weight)) if of_x else (0,))
+    states = torch.empty_like(dh), torch.empty_like(dc)
+    of_weights = torch.empty_like(weight), dy.new_empty(len(weight)), dy.new_empty(inputs, len(weight))
+    return of_inputs, *states, *of_weights
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -34,15 +34,15 @@ class FusedRecurrence(Recurrence):
             drive = drive.to(weights["weight_hh"].dtype)  # under autocast the kernel stays exact
         if not cls._native(drive, state, weights):
             return super().run(drive, lengths, state, weights)
-        weight = cls.matrix(weights)
-        bias = weights[cls.bias] if cls.bias in weights else weight.new_zeros(len(weight))
-        return recurrence(cls.kernel, drive, lengths, state, weight, bias)
+        return cls._run_native(drive, None, lengths, state, weights)
 
     @classmethod
     def project_and_run(
         cls, x: Tensor, weight_ih: Tensor, lengths: Tensor | None, state: State, weights: Weights
     ) -> tuple[Tensor, State]:
-        if cls.vendor is None or cls._native(x, state, weights):
+        if weight_ih.dtype == x.dtype and cls._native(x, state, weights):
+            return cls._run_native(x, weight_ih, lengths, state, weights)
+        if cls.vendor is None:
             return super().project_and_run(x, weight_ih, lengths, state, weights)
         # oneDNN has no LSTM in bfloat16 on most processors
         half = x.is_cuda and torch.is_autocast_enabled("cuda")
@@ -54,6 +54,14 @@ class FusedRecurrence(Recurrence):
     def matrix(cls, weights: Weights) -> Tensor:
         """The matrix [gates * H, H] that the kernel multiplies the hidden state with, from the left."""
         return weights["weight_hh"]
+
+    @classmethod
+    def _run_native(
+        cls, x: Tensor, weight_ih: Tensor | None, lengths: Tensor | None, state: State, weights: Weights
+    ) -> tuple[Tensor, State]:
+        weight = cls.matrix(weights)
+        bias = weights[cls.bias] if cls.bias in weights else weight.new_zeros(len(weight))
+        return recurrence(cls.kernel, x, weight_ih, lengths, state, weight, bias)
 
     @staticmethod
     def _native(x: Tensor, state: State, weights: Weights) -> bool:

@@ -142,10 +142,14 @@ def test_wrong_shapes_are_errors_and_no_crash() -> None:
         (drive, h, h, weight, torch.zeros(19), lengths),
         (drive, h, h, weight, torch.zeros(20), lengths[:1]),
     ):
-        with pytest.raises(RuntimeError, match="expected drive"):
-            torch.ops.momentum.recurrence(*arguments, "lstm")
+        with pytest.raises(RuntimeError, match="expected x"):
+            torch.ops.momentum.recurrence(arguments[0], None, *arguments[1:], "lstm")
+    with pytest.raises(RuntimeError, match="expected x"):
+        torch.ops.momentum.recurrence(
+            drive, torch.zeros(20, 19), h, h, weight, torch.zeros(20), lengths, "lstm"
+        )
     with pytest.raises(RuntimeError, match="unknown recurrence mlp"):
-        torch.ops.momentum.recurrence(drive, h, h, weight, torch.zeros(20), lengths, "mlp")
+        torch.ops.momentum.recurrence(drive, None, h, h, weight, torch.zeros(20), lengths, "mlp")
     one = torch.ones((), dtype=torch.float64)
     with pytest.raises(RuntimeError, match="expected u"):
         torch.ops.momentum.adam(drive, h, h, lengths, one, one, 0.1, 1e-16)
@@ -161,8 +165,9 @@ def test_operators_are_registered_as_torch_wants_them() -> None:
 
     for kind, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("orthogonal", 1)):
         c = draw(2, 3) if kind == "lstm" else torch.empty(0, dtype=torch.float64)
-        arguments = (draw(4, 2, 3 * gates), draw(2, 3), c, draw(3 * gates, 3), draw(3 * gates), lengths, kind)
-        torch.library.opcheck(torch.ops.momentum.recurrence.default, arguments)
+        others = (draw(2, 3), c, draw(3 * gates, 3), draw(3 * gates), lengths, kind)
+        for read in ((draw(4, 2, 3 * gates), None), (draw(4, 2, 5), draw(3 * gates, 5))):
+            torch.library.opcheck(torch.ops.momentum.recurrence.default, (*read, *others))
     rates = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.6, 0.5)]
     s = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
     arguments = (draw(40, 2, 3), draw(2, 3), s, torch.tensor([40, 33]), *rates, 0.9, 1e-16)
