@@ -68,7 +68,8 @@ class AcceleratedRNN(nn.Module):
             )
         if dropout and num_layers == 1:
             warnings.warn(f"dropout={dropout} acts between layers, and there is only one", stacklevel=2)
-        self.filter = FILTERS[filter](**(filter_options or {})).to(device=device, dtype=dtype)
+        rates = dtype or torch.get_default_dtype()
+        self.filter = FILTERS[filter](**(filter_options or {})).to(device=device, dtype=rates)
         self.recurrence = RECURRENCES[recurrence]
         if proj_size and not self.recurrence.projects:
             raise ValueError(f"proj_size is for LSTMs; the recurrence {recurrence!r} has no projection")

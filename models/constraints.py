@@ -11,7 +11,9 @@ class OpenUnitInterval(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Any number -> a number in (0, 1)."""
-        return raw.sigmoid()
+        # the logistic function reaches 1 in floating point
+        edge = torch.finfo(raw.dtype).eps
+        return raw.sigmoid().clamp(edge, 1.0 - edge)
 
     def right_inverse(self, value: Tensor) -> Tensor:
         """The number that `forward` maps to `value`.

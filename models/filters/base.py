@@ -92,7 +92,8 @@ class Filter(nn.Module, ABC):
         if constraint is None:
             setattr(self, name, value)
         else:
-            setattr(self, name, nn.Parameter(torch.tensor(value)))
+            # float64 until the layer says otherwise: 0.6 has to be 0.6 in a float64 network
+            setattr(self, name, nn.Parameter(torch.tensor(value, dtype=torch.float64)))
             register_parametrization(self, name, constraint)
 
     def extra_repr(self) -> str:

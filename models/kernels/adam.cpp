@@ -56,14 +56,15 @@ void adam_step_backward(const F* u, const F* v_prev, const F* v, const F* s, con
 // Returns d, the last v and s, and v and s before each step that is a multiple of `stride`.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> adam(const Tensor& u_, const Tensor& v0, const Tensor& s0, const Tensor& lengths,
                                                         const Tensor& mu, const Tensor& epsilon, double beta, double tiny) {
-  TORCH_CHECK(u_.dim() == 3 && v0.sizes() == u_.sizes().slice(1) && s0.sizes() == v0.sizes() && lengths.numel() == u_.size(1),
-              "expected u [time, batch, channels], v0 and s0 [batch, channels] and lengths [batch]");
+  TORCH_CHECK(u_.dim() == 3 && v0.sizes() == u_.sizes().slice(1) && s0.sizes() == v0.sizes(),
+              "expected u [time, batch, channels], v0 and s0 [batch, channels]");
+  const auto dense = checked_lengths(lengths, u_.size(0), u_.size(1), false);
   const auto u = u_.contiguous();
   const int64_t time = u.size(0), batch = u.size(1), n = u.size(2);
   auto d = at::zeros_like(u), v_n = v0.clone(at::MemoryFormat::Contiguous), s_n = s0.clone(at::MemoryFormat::Contiguous);
   const std::vector<int64_t> shape = {(time + stride - 1) / stride, batch, n};
   auto kept_v = at::zeros(shape, u.options()), kept_s = at::zeros(shape, u.options());
-  const int64_t* until = readable<int64_t>(lengths);
+  const int64_t* until = readable<int64_t>(dense);
   const Rates rates{mu.item<double>(), epsilon.item<double>(), beta, tiny};
   AT_DISPATCH_FLOATING_TYPES(u.scalar_type(), "adam", [&] {
     const scalar_t* up = readable<scalar_t>(u);
@@ -88,11 +89,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> adam(const Tensor& u_, const 
 std::tuple<Tensor, Tensor, Tensor, Tensor> adam_backward(const Tensor& dd_, const Tensor& dv_n, const Tensor& ds_n, const Tensor& u_,
                                                          const Tensor& kept_v, const Tensor& kept_s, const Tensor& lengths,
                                                          const Tensor& mu, const Tensor& epsilon, double beta, double tiny) {
+  TORCH_CHECK(u_.dim() == 3 && dd_.sizes() == u_.sizes() && dv_n.sizes() == u_.sizes().slice(1) && ds_n.sizes() == dv_n.sizes() &&
+                  kept_v.is_contiguous() && kept_s.is_contiguous() && kept_s.sizes() == kept_v.sizes() &&
+                  kept_v.numel() == (u_.size(0) + stride - 1) / stride * dv_n.numel(),
+              "expected what the forward operator was given, and returned");
+  const auto dense = checked_lengths(lengths, u_.size(0), u_.size(1), false);
   const auto u = u_.contiguous(), dd = dd_.contiguous();
   const int64_t batch = u.size(1), n = u.size(2);
   auto du = at::zeros_like(u), gv = dv_n.clone(at::MemoryFormat::Contiguous), gs = ds_n.clone(at::MemoryFormat::Contiguous);
   auto totals = at::zeros({batch, 2}, u.options().dtype(at::kDouble));
-  const int64_t* until = readable<int64_t>(lengths);
+  const int64_t* until = readable<int64_t>(dense);
   double* total = writable<double>(totals);
   const Rates rates{mu.item<double>(), epsilon.item<double>(), beta, tiny};
   AT_DISPATCH_FLOATING_TYPES(u.scalar_type(), "adam_backward", [&] {

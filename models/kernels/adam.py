@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.kernels.build import fits, loaded
+from models.kernels.build import fits, loaded, refuse_double_backward
 
 STRIDE = 32  # of adam.cpp
 
@@ -55,6 +54,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    refuse_double_backward()
     u = ctx.saved_tensors[0]
     known = (
         torch.zeros_like(value) if gradient is None else gradient
@@ -87,11 +87,11 @@ def _ready_once() -> bool:
     return _ready()
 
 
-@functools.cache
 def _ready() -> bool:
-    if not loaded("adam"):
-        return False
+    return loaded("adam", _register)
+
+
+def _register() -> None:
     torch.library.register_autograd("momentum::adam", _backward, setup_context=_setup_context)
     torch.library.register_fake("momentum::adam", _fake)
     torch.library.register_fake("momentum::adam_backward", _fake_backward)
-    return True

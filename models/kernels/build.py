@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import platform
@@ -10,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,18 +39,45 @@ def fits(*tensors: Tensor) -> bool:
     return dtype in (torch.float32, torch.float64) and all(t.is_cpu and t.dtype == dtype for t in tensors)
 
 
-@functools.cache
-def loaded(kernel: str) -> bool:
+def refuse_double_backward() -> None:
+    """Raise if a gradient is being computed that is to be differentiated itself.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    # torch.compile traces a backward with gradients enabled
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            "the CPU kernels have no second derivatives (create_graph=True); models.unroll, step by step, has"
+        )
+
+
+_loading = threading.Lock()
+_outcomes: dict[str, bool] = {}
+
+
+def loaded(kernel: str, register: Callable[[], None]) -> bool:
     """Whether `torch.ops.momentum` has a kernel's operators, built and loaded now if need be.
 
     Warns, once, if they cannot be built: everything works without them, but several times slower.
+
+    Args:
+        kernel: its name.
+        register: called once after loading, to tell autograd and torch.compile.
     """
-    try:
-        torch.ops.load_library(build(kernel))  # type: ignore[no-untyped-call]
-    except (BuildError, OSError) as error:
-        warnings.warn(f"running without the CPU kernel {kernel}, several times slower: {error}", stacklevel=2)
-        return False
-    return True
+    with _loading:
+        if kernel not in _outcomes:
+            try:
+                torch.ops.load_library(build(kernel))  # type: ignore[no-untyped-call]
+            except (BuildError, OSError) as error:
+                warnings.warn(
+                    f"running without the CPU kernel {kernel}, several times slower: {error}", stacklevel=2
+                )
+                _outcomes[kernel] = False
+            else:
+                register()
+                _outcomes[kernel] = True
+        return _outcomes[kernel]
 
 
 def build(kernel: str) -> Path:
@@ -61,9 +89,8 @@ def build(kernel: str) -> Path:
     Raises:
         BuildError: there is no compiler, it failed, or the cache cannot be written.
     """
-    compiler = _compiler()
     sources = [FOLDER / f"{kernel}.cpp", FOLDER / "rows.h"]
-    identity = [torch.__version__, torch.__config__.show(), _processor(), *compiler, *FLAGS]
+    identity = [torch.__version__, torch.__config__.show(), _processor(), os.environ.get("CXX", ""), *FLAGS]
     content = b"\0".join(
         [*(part.encode() for part in identity), *(source.read_bytes() for source in sources)]
     )
@@ -71,6 +98,7 @@ def build(kernel: str) -> Path:
     library = cache / f"{kernel}-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if library.exists():
         return library
+    compiler = _compiler()
     paths = [f"-I{path}" for path in include_paths()] + [f"-L{path}" for path in library_paths()]
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <array>
 #include <bit>
 #include <mutex>
 #include <optional>
@@ -170,10 +171,11 @@ Forward forward(const Tensor& x, const std::optional<Tensor>& weight_ih, const T
   const int64_t time = x.size(0), batch = x.size(1), n = h0.size(1), width = Cell::gates * n;
   TORCH_CHECK(x.dim() == 3 && x.size(2) == (weight_ih ? weight_ih->size(1) : width) && (!weight_ih || weight_ih->size(0) == width) &&
                   h0.size(0) == batch && (!Cell::cell || c0.sizes() == h0.sizes()) && weight.size(0) == width && weight.size(1) == n &&
-                  bias.numel() == width && lengths.numel() == batch,
+                  bias.numel() == width,
               "expected x [time, batch, inputs] and weight_ih [", Cell::gates, " H, inputs], or a drive [time, batch, ", Cell::gates,
-              " H]; h0 (and c0) [batch, H], weight [", Cell::gates, " H, H], bias [", Cell::gates, " H] and lengths [batch]");
-  const int64_t* until = readable<int64_t>(lengths);
+              " H]; h0 (and c0) [batch, H], weight [", Cell::gates, " H, H] and bias [", Cell::gates, " H]");
+  const auto dense = checked_lengths(lengths, time, batch, true);
+  const int64_t* until = readable<int64_t>(dense);
   const bool ragged = batch > 0 && until[batch - 1] < time;
   auto y = fresh({time, batch, n}, x, ragged);
   auto c = fresh({Cell::cell ? time : 0, batch, n}, x, ragged);
@@ -224,7 +226,16 @@ Backward backward(const Tensor& dy, const Tensor& dh_n, const Tensor& dc_n, cons
                   const Tensor& h0, const Tensor& c0, const Tensor& weight, const Tensor& lengths, const Tensor& y, const Tensor& c,
                   const Tensor& saved, bool of_x) {
   const int64_t time = y.size(0), batch = y.size(1), n = y.size(2), width = Cell::gates * n, inputs = weight_ih ? x.size(2) : 0;
-  const int64_t* until = readable<int64_t>(lengths);
+  const auto shape = std::array{time, batch, n};
+  TORCH_CHECK(y.dim() == 3 && y.is_contiguous() && dy.sizes() == at::IntArrayRef(shape) && dh_n.sizes() == h0.sizes() &&
+                  h0.sizes() == at::IntArrayRef(shape).slice(1) && (!Cell::cell || (c.is_contiguous() && c.sizes() == y.sizes() &&
+                  c0.sizes() == h0.sizes() && dc_n.sizes() == h0.sizes())) && weight.size(0) == width && weight.size(1) == n &&
+                  saved.is_contiguous() && saved.numel() == time * batch * Cell::saved * n &&
+                  (!weight_ih || (x.dim() == 3 && x.size(0) == time && x.size(1) == batch && weight_ih->size(0) == width &&
+                  weight_ih->size(1) == inputs)),
+              "expected what the forward operator was given, and returned");
+  const auto dense = checked_lengths(lengths, time, batch, true);
+  const int64_t* until = readable<int64_t>(dense);
   const bool ragged = batch > 0 && until[batch - 1] < time;
   auto dx = of_x ? fresh({time, batch, weight_ih ? inputs : width}, y, ragged) : at::empty({0}, y.options());
   auto dh = dh_n.clone(), dc = dc_n.clone();

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.kernels.build import fits, loaded
+from models.kernels.build import fits, loaded, refuse_double_backward
 
 SAVED = {"lstm": 4, "gru": 4}  # numbers a unit and step that backward needs besides the states
 
@@ -59,6 +58,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    refuse_double_backward()
     x, weight_ih, h0, c0, weight, lengths, y, c, saved = ctx.saved_tensors
     known = (
         torch.zeros_like(value) if gradient is None else gradient
@@ -105,11 +105,11 @@ def _ready_once() -> bool:
     return _ready()
 
 
-@functools.cache
 def _ready() -> bool:
-    if not loaded("recurrence"):
-        return False
+    return loaded("recurrence", _register)
+
+
+def _register() -> None:
     torch.library.register_autograd("momentum::recurrence", _backward, setup_context=_setup_context)
     torch.library.register_fake("momentum::recurrence", _fake)
     torch.library.register_fake("momentum::recurrence_backward", _fake_backward)
-    return True

@@ -25,6 +25,19 @@ inline Tensor fresh(at::IntArrayRef shape, const Tensor& like, bool ragged) {
   return ragged ? at::zeros(shape, like.options()) : at::empty(shape, like.options());
 }
 
+// Steps of each row: as many as the batch has rows, within 0..time; `falling` for what takes the running rows to come first.
+inline Tensor checked_lengths(const Tensor& lengths, int64_t time, int64_t batch, bool falling) {
+  TORCH_CHECK(lengths.dim() == 1 && lengths.numel() == batch && lengths.scalar_type() == at::kLong && lengths.is_cpu(),
+              "expected lengths int64 [batch] on the CPU, got ", lengths.sizes(), " of ", lengths.scalar_type());
+  const auto dense = lengths.contiguous();
+  const int64_t* until = readable<int64_t>(dense);
+  for (int64_t b = 0; b < batch; ++b) {
+    TORCH_CHECK(until[b] >= 0 && until[b] <= time, "expected lengths from 0 to ", time, ", got ", until[b]);
+    TORCH_CHECK(!falling || b == 0 || until[b] <= until[b - 1], "expected falling lengths, got ", until[b - 1], " and then ", until[b]);
+  }
+  return dense;
+}
+
 template <class Body> void over_rows(int64_t batch, Body body) {
   const int64_t threads = at::get_num_threads();
   at::parallel_for(0, batch, std::max<int64_t>(1, (batch + threads - 1) / threads), [&](int64_t lo, int64_t hi) {

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import AdamLSTM
+from models import AdamLSTM, MomentumLSTM, unroll
 from models.kernels import adam, build, recurrence
-from models.kernels.build import KERNELS, BuildError, fits, loaded
+from models.kernels.build import KERNELS, BuildError, fits
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,7 +122,6 @@ def test_main_builds_all() -> None:
 
 def test_what_kernels_take() -> None:
     x = torch.zeros(3)
-    assert loaded("adam")
     assert fits(x, x)
     assert adam.can_run(x)
     assert recurrence.can_run(x)
@@ -140,7 +139,6 @@ def test_wrong_shapes_are_errors_and_no_crash() -> None:
         (drive, h, h[:1], weight, torch.zeros(20), lengths),
         (drive, h, h, weight[:, :4], torch.zeros(20), lengths),
         (drive, h, h, weight, torch.zeros(19), lengths),
-        (drive, h, h, weight, torch.zeros(20), lengths[:1]),
     ):
         with pytest.raises(RuntimeError, match="expected x"):
             torch.ops.momentum.recurrence(arguments[0], None, *arguments[1:], "lstm")
@@ -150,6 +148,10 @@ def test_wrong_shapes_are_errors_and_no_crash() -> None:
         )
     with pytest.raises(RuntimeError, match="unknown recurrence mlp"):
         torch.ops.momentum.recurrence(drive, None, h, h, weight, torch.zeros(20), lengths, "mlp")
+    others = (h, h, weight, torch.zeros(20))
+    for bad in (lengths[:1], lengths + 1, lengths - 4, torch.tensor([1, 3]), lengths.float()):
+        with pytest.raises(RuntimeError, match="lengths"):
+            torch.ops.momentum.recurrence(drive, None, *others, bad, "lstm")
     one = torch.ones((), dtype=torch.float64)
     with pytest.raises(RuntimeError, match="expected u"):
         torch.ops.momentum.adam(drive, h, h, lengths, one, one, 0.1, 1e-16)
@@ -175,3 +177,32 @@ def test_operators_are_registered_as_torch_wants_them() -> None:
     assert torch.autograd.gradcheck(
         lambda *a: torch.ops.momentum.adam(*a, torch.tensor([40, 33]), *rates, 0.9, 1e-16)[:3], arguments[:3]
     )
+
+
+def test_lengths_may_be_strided_and_adams_in_any_order() -> None:
+    layer = AdamLSTM(2, 3)
+    u, state = torch.randn(4, 2, 12), (torch.zeros(2, 12), torch.zeros(2, 12))
+    strided = torch.tensor([2, 9, 4, 9])[::2]
+    torch.testing.assert_close(layer.filter(u, state, strided), layer.filter(u, state, strided.clone()))
+    with pytest.raises(RuntimeError, match="expected lengths from 0 to 4, got 300000"):
+        layer.filter(u, state, torch.tensor([300000, 1]))
+
+
+def test_second_derivatives_are_refused() -> None:
+    x = torch.randn(4, 2, 2, requires_grad=True)
+    for layer in (AdamLSTM(2, 3), MomentumLSTM(2, 3)):
+        with pytest.raises(RuntimeError, match=r"no second derivatives .* models.unroll"):
+            torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+        first = torch.autograd.grad(torch.stack(unroll(layer, x)).square().sum(), x, create_graph=True)[0]
+        assert torch.autograd.grad(first.square().sum(), x)[0].any()
+
+
+def test_first_use_from_several_threads() -> None:
+    code = (
+        "import torch, warnings; from concurrent.futures import ThreadPoolExecutor;"
+        "warnings.simplefilter('error');"
+        "from models import AdamLSTM; layer = AdamLSTM(2, 3); x = torch.ones(3, 1, 2);"
+        "print(len(list(ThreadPoolExecutor(4).map(lambda _: layer(x), range(4)))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")

@@ -25,10 +25,10 @@ def test_every_recipe_takes_a_step(recipe: Path, train: Any, monkeypatch: pytest
     content = yaml.safe_load(recipe.read_text())
     model = content["model"].get("init_args", content["model"])
     network = "classifier" if "classifier" in model else "network"
-    small = [f"--model.{network}.hidden_size=6", "--data.batch_size=4"]
+    small = [f"--model.{network}.hidden_size=6", "--data.batch_size=8"]  # as many as there are: one batch
     if network == "network":
-        small.append("--data.length=8")
-    one_step = ["max_epochs=1", "limit_train_batches=1", "limit_val_batches=1", "num_sanity_val_steps=0"]
+        small += ["--data.length=8", "--data.steps=1"]
+    one_step = ["max_epochs=1", "num_sanity_val_steps=0"]
     here = ["accelerator=cpu", "devices=1", "strategy=auto", "logger=false"]
     train("fit", "--config", recipe, *small, *(f"--trainer.{option}" for option in one_step + here))
     checkpoint = torch.load(f"runs/{recipe.stem}/last.ckpt", weights_only=True)
