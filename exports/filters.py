@@ -60,8 +60,7 @@ def form_of(filter_: Filter) -> FilterForm:
     if isinstance(filter_, Identity):
         return NoForm()
     if isinstance(filter_, Momentum):
-        mu, powers = number(filter_.mu), []
-        power = mu
+        power, powers = number(filter_.mu), []
         while power > NEGLIGIBLE:
             powers.append(power)
             power *= power

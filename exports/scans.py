@@ -34,25 +34,34 @@ def add_scan(
     """
     current, before = Symbol(), tuple(Symbol(recurrent=True) for _ in states)
     output, after = step(current, before)
-    repeated = _recurrent_ancestors(after)
     outside = {current: x}
-    sequences = [
-        argument
-        for symbol in repeated
-        for argument in symbol.arguments
-        if isinstance(argument, Symbol) and not argument.recurrent
-    ]
-    sequences = list(dict.fromkeys(sequences))
-    body = graph.body()
-    inside = {symbol: body.input(f"state{i}", "float32", None) for i, symbol in enumerate(before)}
-    inside |= {symbol: body.input(f"x{i}", "float32", None) for i, symbol in enumerate(sequences)}
-    new = [symbol.emit(body, inside) for symbol in after]
-    collected = list(dict.fromkeys([*after, *_needed_after(output, repeated)]))
-    body.results([*new, *(inside[symbol] for symbol in collected)])
-    names = graph.scan(body, states, [symbol.emit(graph, outside) for symbol in sequences])
-    outside |= dict(zip(collected, names[len(states) :], strict=True))
+    # what depends on states is repeated as far as new states need it; a state that depends on none is not
+    carried = [i for i, symbol in enumerate(after) if symbol.recurrent]
+    used = _recurrent_ancestors([*(after[i] for i in carried), output])
+    repeated = _recurrent_ancestors([after[i] for i in carried])
+    held = [i for i, symbol in enumerate(before) if symbol in used or i in carried]
+    if held:
+        repeated |= dict.fromkeys(before[i] for i in held)
+        sequences = list(
+            dict.fromkeys(
+                argument
+                for symbol in [*repeated, *(after[i] for i in held)]
+                for argument in (symbol.arguments if symbol.recurrent else (symbol,))
+                if isinstance(argument, Symbol) and not argument.recurrent
+            )
+        ) or [current]
+        body = graph.body()
+        inside = {before[i]: body.input(f"state{i}", "float32", None) for i in held}
+        inside |= {symbol: body.input(f"x{i}", "float32", None) for i, symbol in enumerate(sequences)}
+        new = [after[i].emit(body, inside) for i in held]
+        collected = list(dict.fromkeys([*(after[i] for i in carried), *_needed_after(output, repeated)]))
+        body.results([*new, *(symbol.emit(body, inside) for symbol in collected)])
+        names = graph.scan(
+            body, [states[i] for i in held], [symbol.emit(graph, outside) for symbol in sequences]
+        )
+        outside |= dict(zip(collected, names[len(held) :], strict=True))
     last = [
-        last_of(graph, initial, outside[symbol], lengths)
+        last_of(graph, initial, symbol.emit(graph, outside), lengths)
         for initial, symbol in zip(states, after, strict=True)
     ]
     return output.emit(graph, outside), last

@@ -79,7 +79,12 @@ def _apply(name: str, *arguments: Any, **keywords: Any) -> Any:
         raise ExportError(
             f"the operation {name} in a step has no ONNX form; known: {', '.join(sorted(OPERATORS))}"
         )
-    return OPERATORS[name](*arguments, **keywords)
+    try:
+        return OPERATORS[name](*arguments, **keywords)
+    except TypeError as error:
+        raise ExportError(
+            f"the operation {name} in a step has no ONNX form with these arguments: {error}"
+        ) from error
 
 
 def _node(kind: str, swapped: bool = False) -> Callable[..., Symbol]:
@@ -94,7 +99,20 @@ def _linear(x: Symbol, weight: Tensor, bias: Tensor | None = None) -> Symbol:
     return product if bias is None else Symbol("Add", [product, bias])
 
 
+def _relu(x: Symbol, inplace: bool = False) -> Symbol:
+    del inplace
+    return Symbol("Relu", [x])
+
+
+def _remainder(x: Symbol, divisor: float) -> Symbol:
+    """With the sign of the divisor, as in PyTorch."""
+    quotient = Symbol("Floor", [Symbol("Div", [x, divisor])])
+    return Symbol("Sub", [x, Symbol("Mul", [quotient, divisor])])
+
+
 def _chunk(x: Symbol, chunks: int, dim: int = 0) -> list[Symbol]:
+    if dim != -1:  # a step's axes are not the graph's: it may run on all steps at once
+        raise ExportError(f"chunk along dim {dim} in a step has no ONNX form: the last axis is dim=-1")
     return [Symbol("Split", [x], {"axis": dim}, (part, chunks)) for part in range(chunks)]
 
 
@@ -118,12 +136,13 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "sqrt": _node("Sqrt"),
     "exp": _node("Exp"),
     "log": _node("Log"),
-    "relu": _node("Relu"),
+    "relu": _relu,
     "sigmoid": _node("Sigmoid"),
     "tanh": _node("Tanh"),
     "square": lambda x: Symbol("Mul", [x, x]),
-    # the same as torch's for values of at least 0
-    "remainder": lambda x, divisor: Symbol("Mod", [x, divisor], {"fmod": 1}),
+    "remainder": _remainder,
+    "pow": _node("Pow"),
+    "rpow": _node("Pow", swapped=True),
     "linear": _linear,
     "chunk": _chunk,
 }
@@ -135,6 +154,8 @@ def _method(name: str) -> Callable[..., Any]:
 
 for _name in (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"),
-    *("matmul", "rmatmul", "neg", "abs"),
+    *("matmul", "rmatmul", "neg", "abs", "pow", "rpow"),
+    # without a form: refused by name
+    *("lt", "le", "gt", "ge", "mod", "floordiv", "getitem", "bool", "float", "iter"),
 ):
     setattr(Symbol, f"__{_name}__", _method(_name))

@@ -185,11 +185,18 @@ class AcceleratedRNN(nn.Module):
         for (name, width), tensor in zip(sizes.items(), given, strict=False):
             if tuple(tensor.shape) != (*rows, width):
                 raise ValueError(f"expected state {name} of shape {[*rows, width]}, got {list(tensor.shape)}")
-        zeros = tuple(x.new_zeros(*rows, width) for width in list(sizes.values())[len(given) :])
+        dtype = self._like.dtype
+        zeros = tuple(x.new_zeros(*rows, width, dtype=dtype) for width in list(sizes.values())[len(given) :])
         return _permute(given, order) + zeros
 
     def _run(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """All layers over padded, time-first `x`, rows sorted by falling length if lengths are given."""
+        # filters and states have the parameters' precision, whatever autocast made of the input
+        dtype = self._like.dtype
+        x, state = x.to(dtype), tuple(s.to(dtype) for s in state)
+        if x.is_cpu and torch.is_autocast_enabled("cpu"):  # nothing here is faster in bfloat16
+            with torch.autocast("cpu", enabled=False):
+                return self._run(x, state, lengths)
         last: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
@@ -221,13 +228,19 @@ class AcceleratedRNN(nn.Module):
             )
             y, recurrent = self.recurrence.project_and_run(x, weight_ih, lengths, recurrent, weights)
         else:
-            drive, after = self.filter(project(x, weight_ih), filtered, lengths)
+            drive, after = self.filter(project(x, weight_ih).to(weight_ih.dtype), filtered, lengths)
             y, recurrent = self.recurrence.run(drive, lengths, recurrent, weights)
         return y, (*recurrent, *after)
 
+    @property
+    def _like(self) -> Tensor:
+        return self.get_parameter("weight_ih_l0")
+
     def layer_weights(self, suffix: str) -> dict[str, Tensor]:
         """The parameters of one layer and direction, by torch's names without the suffix."""
-        return {name: getattr(self, full) for name, full in self._names[suffix].items()}
+        # a matrix is orthogonal in the parameters' precision, not in autocast's
+        with torch.autocast(self._like.device.type, enabled=False):
+            return {name: getattr(self, full) for name, full in self._names[suffix].items()}
 
     def extra_repr(self) -> str:
         options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}

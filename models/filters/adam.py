@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from models import kernels
@@ -52,9 +53,11 @@ class Adam(Filter):
         v0, s0 = state
         if kernels.adam.can_run(u, v0, s0):
             return kernels.adam.adam(u, (v0, s0), lengths, self.mu, self.epsilon, self.beta, TINY)
-        v = scan(self.epsilon * u, v0, self.mu)
-        s = scan((1 - self.beta) * (u * u), s0, self.beta)
-        return v / (s + TINY).sqrt(), (last(v, lengths), last(s, lengths))
+        wide = u.to(torch.promote_types(u.dtype, torch.float32))  # squares, and 1e-16, are too much for half
+        v = scan(self.epsilon * wide, v0, self.mu)
+        s = scan((1 - self.beta) * (wide * wide), s0, self.beta)
+        output = (v / (s + TINY).sqrt()).to(u.dtype)
+        return output, (last(v, lengths).to(v0.dtype), last(s, lengths).to(s0.dtype))
 
 
 @FILTERS.register("rmsprop")
@@ -93,5 +96,7 @@ class RMSProp(Filter):
             v0 = s0.new_zeros(()).expand_as(s0)
             output, (_, s) = kernels.adam.adam(u, (v0, s0), lengths, 0.0, self.epsilon, self.beta, TINY)
             return output, (s,)
-        s = scan((1 - self.beta) * (u * u), s0, self.beta)
-        return self.epsilon * u / (s + TINY).sqrt(), (last(s, lengths),)
+        wide = u.to(torch.promote_types(u.dtype, torch.float32))
+        s = scan((1 - self.beta) * (wide * wide), s0, self.beta)
+        output = (self.epsilon * wide / (s + TINY).sqrt()).to(u.dtype)
+        return output, (last(s, lengths).to(s0.dtype),)

@@ -50,10 +50,12 @@ class Nesterov(Filter):
 
     def forward(self, u: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         m, k = state
-        steps = torch.arange(len(u) + 1, dtype=k.dtype, device=k.device).view(-1, 1, 1)
-        k = self._wrap(k + steps)
-        m = scan_varying(self.epsilon * u, m, k[:-1] / (k[:-1] + 3), self.restart)
-        return m, (last(m, lengths), last(k[1:], lengths))
+        # counted in float32 at least: bfloat16 ends at 256
+        steps = torch.arange(len(u) + 1, dtype=torch.promote_types(k.dtype, torch.float32), device=k.device)
+        counts = self._wrap(k + steps.view(-1, 1, 1))
+        factors = counts[:-1] / (counts[:-1] + 3)
+        m = scan_varying(self.epsilon * u, m, factors.to(u.dtype), self.restart)
+        return m, (last(m, lengths), last(counts[1:], lengths).to(k.dtype))
 
     def _wrap(self, k: Tensor) -> Tensor:
         return k if self.restart is None else torch.remainder(k, self.restart)

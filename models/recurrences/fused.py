@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from models.kernels.recurrence import can_run, recurrence
@@ -30,8 +29,6 @@ class FusedRecurrence(Recurrence):
     def run(
         cls, drive: Tensor, lengths: Tensor | None, state: State, weights: Weights
     ) -> tuple[Tensor, State]:
-        if drive.is_cpu:
-            drive = drive.to(weights["weight_hh"].dtype)  # under autocast the kernel stays exact
         if not cls._native(drive, state, weights):
             return super().run(drive, lengths, state, weights)
         return cls._run_native(drive, None, lengths, state, weights)
@@ -44,11 +41,7 @@ class FusedRecurrence(Recurrence):
             return cls._run_native(x, weight_ih, lengths, state, weights)
         if cls.vendor is None:
             return super().project_and_run(x, weight_ih, lengths, state, weights)
-        # oneDNN has no LSTM in bfloat16 on most processors
-        half = x.is_cuda and torch.is_autocast_enabled("cuda")
-        with torch.autocast(x.device.type, enabled=half):
-            x = x if half else x.to(weight_ih.dtype)
-            return run_vendor(cls.vendor, x, weight_ih, lengths, state, weights)
+        return run_vendor(cls.vendor, x, weight_ih, lengths, state, weights)
 
     @classmethod
     def matrix(cls, weights: Weights) -> Tensor:

@@ -1,7 +1,7 @@
 """Every registered filter with every registered recurrence as a graph: against PyTorch, and in chunks."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,62 @@ def test_a_new_rule_is_exported_by_being_registered() -> None:
     assert verify(classifier, exported, STEPS).max_difference <= 1e-5
     runner = Runner(exported.model.SerializeToString(), exported.states)
     assert measure_exactness(runner, STEPS, streams=True).streamed == "bitwise"
+
+
+STEPS_OF_ALL_KINDS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "first difference": (1, lambda u, s: (u - s[0], (u,))),
+    "a state that no state is made from": (1, lambda u, s: (u + s[0], (torch.tanh(u),))),
+    "an old state in the output alone": (2, lambda u, s: (u - s[1], (0.5 * s[0] + u, u))),
+    "no state": (0, lambda u, s: (torch.tanh(u) ** 2, s)),
+    "states that stay": (2, lambda u, s: (u + s[0], s)),
+    "states that change places": (2, lambda u, s: (u + s[1], (s[1] + u, s[0]))),
+    "a count that wraps": (1, lambda u, s: (u * s[0], (torch.remainder(s[0] - 1.0, 3.0),))),
+    "the output is a constant": (1, lambda u, s: (0.0 * u, (0.9 * s[0] + u,))),
+}
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("kind", STEPS_OF_ALL_KINDS)
+@pytest.mark.parametrize("recurrence", ["gru", "orthogonal"])
+def test_steps_of_all_kinds(kind: str, recurrence: str) -> None:
+    count, function = STEPS_OF_ALL_KINDS[kind]
+
+    @FILTERS.register("kind")
+    class Kind(Filter):
+        states = ("p", "q")[:count]
+
+        def step(self, u: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+            result: tuple[torch.Tensor, State] = function(u, state)
+            return result
+
+    classifier = build("kind", recurrence, {}, num_layers=2)
+    exported = digits_graph(classifier, "digits", "1")
+    verify(classifier, exported, 40)
+    runner = Runner(exported.model.SerializeToString(), exported.states)
+    exactness = measure_exactness(runner, 40, streams=True)
+    assert (exactness.padded, exactness.streamed) == ("bitwise", "bitwise")
+
+
+UNSAYABLE: dict[str, Callable[..., Any]] = {
+    "chunk along dim 1": lambda u: u.chunk(2, dim=1)[0],
+    "the operation gt": lambda u: u * (u > 0),
+    "the operation add .* with these arguments": lambda u: torch.add(u, u, alpha=2),
+}
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("message", UNSAYABLE)
+def test_what_has_no_form_is_named(message: str) -> None:
+    @FILTERS.register("unsayable")
+    class Unsayable(Filter):
+        states = ()
+
+        def step(self, u: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+            result: torch.Tensor = UNSAYABLE[message](u)
+            return result, state
+
+    with pytest.raises(ExportError, match=message):
+        graph_of(build("unsayable", "gru", {}))
 
 
 @pytest.mark.usefixtures("registered")

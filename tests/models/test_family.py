@@ -157,10 +157,35 @@ def test_autocast_on_the_cpu(either_way: str) -> None:
     for filter_, recurrence in FAMILY:
         layer = make(filter_, recurrence, dtype=torch.float32)
         x = torch.rand(6, 2, 3)
-        with torch.autocast("cpu", torch.bfloat16):
-            y, _ = layer(x)
-        y.float().sum().backward()
-        torch.testing.assert_close(y.float(), layer(x)[0], rtol=0.1, atol=0.1)
+        for seen in (x, x.bfloat16()):  # as a layer before it would give it
+            with torch.autocast("cpu", torch.bfloat16):
+                y, _ = layer(seen)
+            y.sum().backward()
+            assert torch.equal(y, layer(seen.float())[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_filters_in_half_precision(dtype: torch.dtype) -> None:
+    u = torch.tensor([0.0, 1e-4, 1.0, 200.0], dtype=dtype).repeat(500, 1, 1)
+    for name, options in (("nesterov", {"restart": 40}), ("adam", {"beta": 0.5}), ("rmsprop", {"beta": 0.5})):
+        filter_ = FILTERS[name](**options)
+        start = tuple(torch.zeros(1, n) for n in filter_.state_sizes(4).values())
+        half, _ = filter_(u, tuple(s.to(dtype) for s in start))
+        exact, _ = filter_(u.float(), start)
+        assert half.dtype == dtype
+        torch.testing.assert_close(half[1:].float(), exact[1:], rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_small_numbers_keep_their_digits(recurrence: str, either_way: str) -> None:
+    del either_way
+    layer = AcceleratedRNN("identity", recurrence, 1, 4, bias=False)
+    if recurrence == "orthogonal":
+        torch.nn.init.zeros_(layer.get_parameter("bias_modrelu_l0"))
+    x = torch.tensor([1e-8, 3e-8, 1e-6, 1e-3]).view(1, 4, 1)
+    y, _ = layer(x)
+    exact = torch.stack(unroll(copy.deepcopy(layer).double(), x.double()))
+    torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=0.0)
 
 
 @pytest.mark.usefixtures("native")

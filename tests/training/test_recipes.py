@@ -21,7 +21,8 @@ def load_noise(split: Split, _root: Path) -> Digits:
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_takes_a_step(recipe: Path, train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DATASETS, "mnist", load_noise)
+    for name in DATASETS:
+        monkeypatch.setitem(DATASETS, name, load_noise)
     content = yaml.safe_load(recipe.read_text())
     model = content["model"].get("init_args", content["model"])
     network = "classifier" if "classifier" in model else "network"
