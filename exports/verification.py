@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +14,10 @@ from exports.errors import ExportError
 from exports.session import Floats, Runner, States
 from models import DigitClassifier
 
+Result = tuple[Floats, Floats, States]
+
 TOLERANCE = 1e-5
-# Over many steps some networks amplify rounding, in PyTorch's float32 too (an orthogonal one jumps where its
+# Over many steps some networks amplify rounding, in PyTorch's float32 too (an orthogonal one jumps where
 # modReLU does): past so many steps the graph may be off by so many times as much, both against float64.
 SHORT = 8
 ROUNDING = 32.0
@@ -28,7 +28,8 @@ def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verif
     """Compare the graph with PyTorch: probabilities, every step of the trace, and the recurrence's states.
 
     A state is compared relative to its largest value where that is above 1. Several batch sizes and lengths
-    with 1 among them, whole and continued in two chunks, with the trained weights and with random ones.
+    with 1 among them; whole, continued in two chunks, padded and continued; with the trained weights and with
+    random ones.
 
     Args:
         classifier: the network.
@@ -53,7 +54,7 @@ def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verif
     worst, allowed, cases = 0.0, TOLERANCE, []
     for label, network, graph in networks:
         runner = Runner(graph.model.SerializeToString(), graph.states)
-        exact = copy.deepcopy(network).double()
+        exact = _in_float64(network)
         for batch, time in shapes if network.permutation is None else [(1, steps), (5, steps)]:
             pixels = torch.rand(batch, time, generator=generator)
             difference, rounding = _differences(network, exact, runner, pixels)
@@ -73,42 +74,69 @@ def verify(classifier: DigitClassifier, exported: Exported, steps: int) -> Verif
     return Verification(max_difference=worst, tolerance=allowed, cases=cases)
 
 
+Outputs = list[npt.NDArray[np.float64]]
+
+
+def _in_float64(network: DigitClassifier) -> DigitClassifier:
+    """The same numbers as weights: an orthogonal matrix as float32 has it, not made anew."""
+    rnn, exact = network.rnn, copy.deepcopy(network).double()
+    weights = {
+        suffix: {name: weight.detach().double() for name, weight in rnn.layer_weights(suffix).items()}
+        for layer in range(rnn.num_layers)
+        for suffix in rnn.suffixes(layer)
+    }
+    exact.rnn.layer_weights = lambda suffix: dict(weights[suffix])  # type: ignore[method-assign]
+    return exact
+
+
 @torch.no_grad()
 def _differences(
     network: DigitClassifier, exact: DigitClassifier, runner: Runner, pixels: torch.Tensor
 ) -> tuple[float, float]:
-    """How far the graph, and PyTorch in float32, are from PyTorch in float64."""
-    time = pixels.shape[1]
-    probabilities, trace, states = runner.run(pixels.numpy())
-    names = network.rnn.recurrence.states
-    graph = [trace, *(states[name] for name in names)]
+    """How far the graph, whole, continued and padded, and PyTorch in float32, are from PyTorch in float64."""
+    batch, time = pixels.shape
+    expected = _outputs(exact, pixels)
+    # cell states grow with the length, hidden states without a bound too: so does their rounding
+    scales = [max(1.0, float(np.abs(value).max(initial=0.0))) for value in expected]
+
+    def farthest(values: Outputs, rows: slice = slice(None), wanted: Outputs = expected) -> float:
+        triples = zip(values, wanted, scales, strict=True)
+        return max(float(np.abs(value[rows] - other).max()) / scale for value, other, scale in triples)
+
+    differences = [farthest(_graph_outputs(network, runner.run(pixels.numpy())))]
     if time > 1 and network.permutation is None:
         _, middle, carried = runner.run(pixels[:, : time // 2].numpy())
-        _, rest, _ = runner.run(pixels[:, time // 2 :].numpy(), states=carried)
-        continued: Floats = np.concatenate([middle, rest], axis=1)
-    else:
-        continued = trace
+        last, rest, states = runner.run(pixels[:, time // 2 :].numpy(), states=carried)
+        continued = (last, np.concatenate([middle, rest], axis=1), states)
+        differences.append(farthest(_graph_outputs(network, continued)))
+        lengths = [1 + (row * (time - 1)) // max(1, batch - 1) for row in range(batch)]
+        result = runner.run(pixels.numpy(), lengths)
+        padded, padded_states = _graph_outputs(network, result), result[2]
+        for row, length in enumerate(lengths):
+            one = slice(row, row + 1)
+            wanted = _outputs(exact, pixels[one, :length])
+            cut = [padded[0], padded[1][:, :length], *padded[2:]]
+            differences.append(farthest(cut, one, wanted))
+            if length < time:
+                row_states = {name: value[one] for name, value in padded_states.items()}
+                ended = _graph_outputs(network, runner.run(pixels[one, length:].numpy(), states=row_states))
+                whole = [expected[0][one], expected[1][one, length:], *(value[one] for value in expected[2:])]
+                differences.append(farthest(ended, slice(None), whole))
+    return max(differences), farthest(_outputs(network, pixels))
 
-    def outputs(classifier: DigitClassifier, x: torch.Tensor) -> list[npt.NDArray[np.float64]]:
-        logits, after = classifier.read(x)
-        values = [logits.softmax(dim=-1), *(state.transpose(0, 1) for state in after[: len(names)])]
-        return [value.double().numpy() for value in values]
 
-    expected, rounded = outputs(exact, pixels.double()), outputs(network, pixels)
-    # cell states grow with the length, hidden states without a bound too: so does their rounding
-    scales = [max(1.0, float(np.abs(value).max())) for value in expected]
+def _outputs(classifier: DigitClassifier, pixels: torch.Tensor) -> Outputs:
+    """Last probabilities, the trace, and the recurrence's states, batch first."""
+    logits, after = classifier.read(pixels.to(classifier.head.weight.dtype))
+    trace = logits.softmax(dim=-1)
+    states = [state.transpose(0, 1) for state in after[: len(classifier.rnn.recurrence.states)]]
+    return [value.double().numpy() for value in (trace[:, -1], trace, *states)]
 
-    def farthest(values: Iterable[npt.NDArray[Any]]) -> float:
-        triples = zip(values, expected, scales, strict=True)
-        return max(float(np.abs(value - wanted).max()) / scale for value, wanted, scale in triples)
 
-    rest_of = expected[1:]
-    difference = max(
-        farthest(graph),
-        farthest([continued, *rest_of]),
-        float(np.abs(probabilities - expected[0][:, -1]).max()),
-    )
-    return difference, farthest(rounded)
+def _graph_outputs(network: DigitClassifier, result: Result) -> Outputs:
+    probabilities, trace, states = result
+    values = [probabilities, trace, *(states[name] for name in network.rnn.recurrence.states)]
+    return [value.astype(np.float64) for value in values]
 
 
 def measure_exactness(runner: Runner, steps: int, streams: bool) -> Exactness:
@@ -138,9 +166,6 @@ def measure_exactness(runner: Runner, steps: int, streams: bool) -> Exactness:
 
 def _promise(same: list[bool]) -> Promise:
     return "bitwise" if all(same) else "rounding"
-
-
-Result = tuple[Floats, Floats, States]
 
 
 def _row(result: Result, index: int, length: int | None = None) -> Result:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exports.builder import GraphBuilder
 from exports.digits import digits_graph
 from exports.errors import ExportError
 from exports.filters import MomentumCarried, MomentumWindow, NesterovWindow, ScanForm, form_of
@@ -48,6 +49,31 @@ def test_verification_finds_a_wrong_graph() -> None:
         classifier.rnn.weight_hh_l0[3, 3] += 0.01
     with pytest.raises(ExportError, match=r"differs from PyTorch by .* nothing was written"):
         verify(classifier, exported, 784)
+
+
+def take_the_last_time_step(graph: GraphBuilder, initial: str, sequence: str, lengths: str) -> str:
+    """As if no row were padded."""
+    del initial, lengths
+    return graph.op("Squeeze", graph.slice_time(sequence, -1), graph.axes(0))
+
+
+@pytest.mark.parametrize("recurrence", ["lstm", "orthogonal"])
+def test_verification_finds_states_past_the_lengths(recurrence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"filter": "adam", "recurrence": recurrence, "initialization": "torch"}
+    classifier = DigitClassifier(hidden_size=8, **options).eval()
+    verify(classifier, digits_graph(classifier, "digits", "1"), 40)
+    monkeypatch.setattr("exports.scans.last_of", take_the_last_time_step)
+    with pytest.raises(ExportError, match="differs from PyTorch"):
+        verify(classifier, digits_graph(classifier, "digits", "1"), 40)
+
+
+def test_verification_finds_a_forgotten_filter_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = DigitClassifier(hidden_size=8, filter="nesterov").eval()
+    monkeypatch.setattr(
+        "exports.filters.rows_before", lambda graph, history, *_: graph.slice_time(history, 0, 63)
+    )
+    with pytest.raises(ExportError, match="differs from PyTorch"):
+        verify(classifier, digits_graph(classifier, "digits", "1"), 40)
 
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
