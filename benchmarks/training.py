@@ -85,8 +85,8 @@ def peak_memory(names: Sequence[str], size: Size, device: torch.device) -> dict[
     """Bytes that a training step of each contestant needs at its peak, besides what was there before it."""
     if device.type == "cuda":
         return {name: _peak_on_gpu(name, size, device) for name in names}
-    # a process of its own, that gives freed memory back
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    # each in a process of its own: memory that another has freed would not count again
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         return {name: pool.apply(_peak_of_process, (name, size)) for name in names}
 
 
@@ -100,7 +100,7 @@ def _peak_on_gpu(name: str, size: Size, device: torch.device) -> float:
 
 
 def _peak_of_process(name: str, size: Size) -> float:
-    Contestant(name, Size(2, 2, size.inputs, size.hidden), torch.device("cpu")).step()  # loads what it loads
+    Contestant(name, Size(2, 2, size.inputs, 8), torch.device("cpu")).step()  # loads what it loads
     contestant = Contestant(name, size, torch.device("cpu"))
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
     before = _status("VmRSS")

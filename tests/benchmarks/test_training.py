@@ -15,12 +15,14 @@ def test_it_measures_everybody_and_reports(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(training, "keep_freed_memory", lambda: None)  # it would hold for the other tests too
     monkeypatch.setattr(training, "SIZES", (Size(20, 4, 2, 8),))
     monkeypatch.setattr(training, "TIMES", (10, 20))
+    monkeypatch.setattr(training, "peak_memory", lambda names, *_: dict.fromkeys(names, 7e6))
     monkeypatch.setattr(training, "BATCHES", (2, 4))
     assert training.main(["--rounds", "2", "--scale", "0.5", "--out", str(tmp_path)]) == 0
     report = (tmp_path / "training-speed.md").read_text()
     assert "## T = 10, batch 2, I = 2, H = 8" in report
     for name in (*OURS, *TORCHS):
         assert f"| {name} |" in report
+    assert "| 7 | 7 |" in report
     assert (tmp_path / "training-speed.svg").read_text().startswith("<?xml")
     with (tmp_path / "training-speed.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -28,6 +30,14 @@ def test_it_measures_everybody_and_reports(tmp_path: Path, monkeypatch: pytest.M
         measured = [row for row in rows if row["cell"] == name and row["inputs"] == "2"]
         assert [row["round"] for row in measured] == ["1", "2"]
         assert all(float(row["seconds"]) > 0 for row in measured)
+
+
+def test_memory_is_measured_for_each_by_itself() -> None:
+    names = ["MomentumLSTM", "DTRIV", "torch.nn.RNN", "DTRIV" + STEPWISE]
+    bytes_of = training.peak_memory(names, Size(200, 64, 1, 128), torch.device("cpu"))
+    hidden_states = 4 * 200 * 64 * 128
+    assert all(value > hidden_states for value in bytes_of.values())
+    assert bytes_of["MomentumLSTM"] > bytes_of["DTRIV"]
 
 
 @pytest.mark.parametrize("name", [*OURS, *TORCHS, *(name + STEPWISE for name in OURS)])
