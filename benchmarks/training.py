@@ -34,34 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda (default cpu)")
-    parser.add_argument("--rounds", default=7, type=int, help="how often each is measured (default 7)")
+    parser.add_argument("--rounds", default=5, type=int, help="how often each is measured (default 5)")
     parser.add_argument("--out", default=Path("docs/results"), type=Path, help="folder of the report")
-    parser.add_argument(
-        "--scale",
-        default=1.0,
-        type=float,
-        help="time steps and batches times this, to try it out (default 1)",
-    )
     options = parser.parse_args(arguments)
-    if options.rounds < 1 or not 0.0 < options.scale <= 1.0:
-        parser.error("--rounds must be at least 1 and --scale in (0, 1]")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     keep_freed_memory()
     result = Measurements(describe(options.device), options.rounds)
     for size in SIZES:
-        size = _scaled(size, options.scale)
         names = [*TORCHS, *OURS, *(name + STEPWISE for name in OURS)]
         result.seconds[size] = measure(names, size, options.device, options.rounds)
         result.memory[size] = peak_memory(names, size, options.device)
         result.product_rate[size] = matrix_product_rate(options.device)
-    grown = [*(Size(t, 32, 1, 128) for t in TIMES), *(Size(784, b, 1, 128) for b in BATCHES)]
-    for size in (_scaled(size, options.scale) for size in grown):
+    for size in (*(Size(t, 32, 1, 128) for t in TIMES), *(Size(784, b, 1, 128) for b in BATCHES)):
         result.growth[size] = measure(GROWING, size, options.device, min(options.rounds, 3))
     write_report(result, options.out, options.device)
     return 0
-
-
-def _scaled(size: Size, scale: float) -> Size:
-    return Size(max(2, round(size.time * scale)), max(1, round(size.batch * scale)), size.inputs, size.hidden)
 
 
 def measure(names: Sequence[str], size: Size, device: torch.device, rounds: int) -> dict[str, list[float]]:

@@ -1,8 +1,9 @@
 """Filters as ONNX nodes.
 
 A stream fed in chunks must give what the whole sequence gives. A linear first-order filter with a short
-memory is a sum over a window of past inputs, always added up in the same order; every other one repeats its
-step in a `Scan`. Either agrees bit for bit.
+memory is a sum over a window of past inputs, always added up in the same order, and what has no form of its
+own repeats its step in a `Scan`: both agree bit for bit. Momentum with a long memory carries its value, and
+agrees up to rounding.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class FilterForm(ABC):
 def form_of(filter_: Filter) -> FilterForm:
     """Choose the form for a filter."""
     if isinstance(filter_, Identity):
-        return NoForm()
+        return MomentumWindow(gain=1.0, powers=())
     if isinstance(filter_, Momentum):
         power, powers = number(filter_.mu), []
         while power > NEGLIGIBLE:
@@ -73,22 +74,6 @@ def form_of(filter_: Filter) -> FilterForm:
     ):
         return NesterovWindow(number(filter_.epsilon), filter_.restart)
     return ScanForm(filter_)
-
-
-class NoForm(FilterForm):
-    """Nothing to do."""
-
-    gain = 1.0
-
-    def state_shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
-        del channels
-        return {}
-
-    def add(
-        self, graph: GraphBuilder, x: str, states: dict[str, str], lengths: str
-    ) -> tuple[str, dict[str, str]]:
-        del graph, states, lengths
-        return x, {}
 
 
 @dataclass(frozen=True)

@@ -83,15 +83,14 @@ class AcceleratedRNN(nn.Module):
         self.proj_size = proj_size
         self.directions = 2 if bidirectional else 1
         self.output_size = proj_size or hidden_size
-        self._names: dict[str, dict[str, str]] = {}
         rows = self.recurrence.gates * hidden_size
         for layer in range(num_layers):
             recurrent = self.recurrence.shapes(hidden_size, self.output_size, bias)
             # in torch's order: weight_ih, weight_hh, bias_ih, ...
             shapes = {"weight_ih": (rows, self.layer_input_size(layer)), "weight_hh": recurrent["weight_hh"]}
             shapes |= ({"bias_ih": (rows,)} if bias else {}) | recurrent
+            self._names = tuple(shapes)  # those of every layer
             for suffix in self.suffixes(layer):
-                self._names[suffix] = {name: name + suffix for name in shapes}
                 for name, shape in shapes.items():
                     empty = torch.empty(shape, device=device, dtype=dtype)
                     self.register_parameter(name + suffix, nn.Parameter(empty))
@@ -99,8 +98,10 @@ class AcceleratedRNN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw every parameter of the layers anew, as their recurrence has it."""
-        for names in self._names.values():
-            self.recurrence.reset_(self, names, self.hidden_size)
+        for layer in range(self.num_layers):
+            for suffix in self.suffixes(layer):
+                names = {name: name + suffix for name in self._names}
+                self.recurrence.reset_(self, names, self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Nothing to do: each call joins weights and bias anew. There for code written for
@@ -240,7 +241,7 @@ class AcceleratedRNN(nn.Module):
         """The parameters of one layer and direction, by torch's names without the suffix."""
         # a matrix is orthogonal in the parameters' precision, not in autocast's
         with torch.autocast(self._like.device.type, enabled=False):
-            return {name: getattr(self, full) for name, full in self._names[suffix].items()}
+            return {name: getattr(self, name + suffix) for name in self._names}
 
     def extra_repr(self) -> str:
         options: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}

@@ -109,7 +109,7 @@ class DigitClassifier(nn.Module):
 
         Raises:
             ValueError: a permuted model is given another number of pixels than it permutes, or `every` is
-            below 1.
+                below 1.
         """
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")

@@ -103,7 +103,7 @@ class Copying(Problem):
 class Adding(Problem):
     """Add the 2 of T numbers that are marked.
 
-    Inputs, float32 [T, 2]: numbers uniform in [0, 1), and marks, 1 at one step of each half and 0 elsewhere.
+    Inputs, float32 [T, 2]: numbers uniform in [0, 1], and marks, 1 at one step of each half and 0 elsewhere.
     Target, float32 []: the sum of the marked numbers. The loss is the mean squared error of the last step's
     output.
 

@@ -1,8 +1,7 @@
 """Causal filters over time: what turns a network's drive into an accelerated one.
 
 A filter reads a sequence and its own state and never looks at the hidden state of the recurrence. Each file
-is
-one rule: `step` is its equation, `forward` the same over a whole sequence, faster.
+is one rule: `step` is its equation, `forward` the same over a whole sequence, faster.
 """
 
 from models.filters.adam import Adam, RMSProp

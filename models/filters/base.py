@@ -27,8 +27,7 @@ class Filter(nn.Module, ABC):
 
     Attributes:
         linear: the map is linear in the sequence and the state. It then commutes with the input projection
-        and
-            runs on the inputs (and a constant 1 for the bias) instead of on the much wider drive.
+            and runs on the inputs (and a constant 1 for the bias) instead of on the much wider drive.
         states: names of the carried states, each of them as wide as the sequence unless `state_sizes` says
             otherwise. Zeros mean "start".
     """

@@ -14,7 +14,7 @@ STRIDE = 32  # of adam.cpp
 
 def can_run(*tensors: Tensor) -> bool:
     """Whether the operator can take these tensors, and could be built."""
-    return fits(*tensors) and _ready_once()
+    return fits(*tensors) and _ready()
 
 
 def adam(
@@ -83,10 +83,6 @@ def _fake_backward(dd: Tensor, dv: Tensor, ds: Tensor, *_: Any) -> tuple[Tensor,
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _ready_once() -> bool:
-    return _ready()
-
-
 def _ready() -> bool:
     return loaded("adam", _register)
 

@@ -14,7 +14,7 @@ SAVED = {"lstm": 4, "gru": 4}  # numbers a unit and step that backward needs bes
 
 def can_run(*tensors: Tensor) -> bool:
     """Whether the operator can take these tensors, and could be built."""
-    return fits(*tensors) and _ready_once()
+    return fits(*tensors) and _ready()
 
 
 def recurrence(
@@ -101,10 +101,6 @@ def _fake_backward(
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _ready_once() -> bool:
-    return _ready()
-
-
 def _ready() -> bool:
     return loaded("recurrence", _register)
 

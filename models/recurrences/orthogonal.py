@@ -90,7 +90,7 @@ def rebase_(module: nn.Module, project: bool = False) -> None:
     Args:
         module: the network.
         project: also replace each matrix by the nearest orthogonal one, which takes away accumulated
-        rounding.
+            rounding.
 
     Source: Lezcano-Casado 2019, dynamic trivializations (DTRIV); K there is how many optimizer steps lie
     between two calls.

@@ -13,11 +13,11 @@ from benchmarks.report import spread
 
 def test_it_measures_everybody_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "keep_freed_memory", lambda: None)  # it would hold for the other tests too
-    monkeypatch.setattr(training, "SIZES", (Size(20, 4, 2, 8),))
+    monkeypatch.setattr(training, "SIZES", (Size(10, 2, 2, 8),))
     monkeypatch.setattr(training, "TIMES", (10, 20))
     monkeypatch.setattr(training, "peak_memory", lambda names, *_: dict.fromkeys(names, 7e6))
-    monkeypatch.setattr(training, "BATCHES", (2, 4))
-    assert training.main(["--rounds", "2", "--scale", "0.5", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(training, "BATCHES", (1, 2))
+    assert training.main(["--rounds", "2", "--out", str(tmp_path)]) == 0
     report = (tmp_path / "training-speed.md").read_text()
     assert "## T = 10, batch 2, I = 2, H = 8" in report
     for name in (*OURS, *TORCHS):
@@ -61,7 +61,7 @@ def test_ratios_are_within_a_round() -> None:
     assert BASELINE in TORCHS
 
 
-@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--scale", "0"], ["--scale", "2"]])
+@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--rounds", "many"]])
 def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         training.main(arguments)

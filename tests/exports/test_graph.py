@@ -67,6 +67,27 @@ def test_verification_finds_states_past_the_lengths(recurrence: str, monkeypatch
         verify(classifier, digits_graph(classifier, "digits", "1"), 40)
 
 
+def test_rounding_is_allowed_for_but_not_on_short_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if PyTorch's float32 rounded so much, and the graph were off by as much as given."""
+    classifier = DigitClassifier(hidden_size=8).eval()
+    exported = digits_graph(classifier, "digits", "1")
+
+    def differ(short: float, long: float, rounding: float) -> None:
+        monkeypatch.setattr(
+            "exports.verification._differences",
+            lambda *arguments: (short if arguments[-1].shape[1] <= 8 else long, rounding),
+        )
+
+    differ(1e-6, 3e-3, 1e-4)
+    assert verify(classifier, exported, 40).tolerance == pytest.approx(32e-4)
+    differ(1e-6, 4e-3, 1e-4)
+    with pytest.raises(ExportError, match=r"by 4\.0e-03, more than 3\.2e-03"):
+        verify(classifier, exported, 40)
+    differ(2e-5, 1e-6, 1e-4)
+    with pytest.raises(ExportError, match=r"by 2\.0e-05, more than 1\.0e-05"):
+        verify(classifier, exported, 40)
+
+
 def test_verification_finds_a_forgotten_filter_state(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = DigitClassifier(hidden_size=8, filter="nesterov").eval()
     monkeypatch.setattr(
@@ -104,7 +125,8 @@ def test_any_cut_of_any_lengths_streams(data: st.DataObject, mu: float, layers: 
         np.testing.assert_allclose(probabilities[row : row + 1], wanted, rtol=0, atol=1e-5)
         np.testing.assert_allclose(last, wanted, rtol=0, atol=1e-5)
         for name, value in after.items():
-            np.testing.assert_allclose(value, states[name][row : row + 1], rtol=0, atol=1e-5)
+            # with mu = 0.99 a filter's state grows to 50, and float32 rounds in proportion
+            np.testing.assert_allclose(value, states[name][row : row + 1], rtol=1e-5, atol=1e-5)
 
 
 def test_a_permutation_is_inside_the_graph() -> None:

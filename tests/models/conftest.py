@@ -2,13 +2,13 @@
 
 import pytest
 
-from models.kernels.build import BuildError, build
+from models.kernels.build import KERNELS, BuildError, build
 
 
 @pytest.fixture(scope="session")
 def _kernels_built() -> None:
     try:
-        for kernel in ("adam", "recurrence"):
+        for kernel in KERNELS:
             build(kernel)
     except BuildError as error:
         pytest.skip(f"the CPU kernels cannot be built here: {error}")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from models import DigitClassifier, SequenceModel
 from training.data import DATASETS, Digits, Split
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
@@ -46,6 +47,17 @@ def test_every_recipe_takes_a_step(recipe: Path, train: Any, monkeypatch: pytest
     assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
     if "phases" in model:
         assert content["trainer"]["max_epochs"] == sum(phase["epochs"] for phase in model["phases"])
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_builds_at_its_own_size(recipe: Path) -> None:
+    model = yaml.safe_load(recipe.read_text())["model"]
+    model = model.get("init_args", model)
+    made = (
+        DigitClassifier(**model["classifier"]) if "classifier" in model else SequenceModel(**model["network"])
+    )
+    options = model.get("classifier", model.get("network"))
+    assert made.rnn.hidden_size == options["hidden_size"]
 
 
 LSTM = {"lr": 0.001, "alpha": 0.9}
