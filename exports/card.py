@@ -111,7 +111,7 @@ class Card(_Strict):
     schema_version: Literal[1] = 1
     name: Name
     version: Version
-    task: Literal["digits"]
+    task: Literal["digits", "frames"]
     description: str
     labels: list[str] = Field(min_length=2)
     inputs: list[TensorSpec]
@@ -120,8 +120,17 @@ class Card(_Strict):
     image_shape: tuple[int, int] | None = Field(
         default=None, description="Rows and columns of the images a digits model reads."
     )
-    sample_rate: int | None = None
-    hop_length: int | None = None
+    sample_rate: int | None = Field(
+        default=None, gt=0, description="Of the waveforms a frames model hears, Hz."
+    )
+    hop_length: int | None = Field(
+        default=None,
+        gt=0,
+        description="Samples a frame; frame k ends with sample (k + 1) * hop.",
+    )
+    silence: str | None = Field(
+        default=None, description="The label of frames in which nothing is said; an utterance's is another."
+    )
     exactness: Exactness
     metrics: list[Metric]
     verification: Verification
