@@ -84,6 +84,7 @@ class Provenance(_Strict):
     seed: int | None
     epochs: int = Field(ge=0)
     data_sha256: dict[str, Sha256]
+    data_options: dict[str, Any] = Field(default={}, description="What the data set was asked.")
     git_commit: str | None
     created: str = Field(description="ISO 8601, UTC.")
     libraries: dict[str, str]

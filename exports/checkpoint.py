@@ -10,15 +10,23 @@ from typing import Any
 import torch
 
 from exports.errors import ExportError
-from models import DigitClassifier
+from models import DigitClassifier, FrameModel
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and where it comes from."""
+    """A trained network and where it comes from.
 
-    classifier: DigitClassifier
-    dataset: str
+    Attributes:
+        network: in evaluation mode.
+        labels: what a `FrameModel`'s outputs mean.
+        silence: which of them means that nothing is said.
+        provenance: where the weights come from.
+    """
+
+    network: DigitClassifier | FrameModel
+    labels: list[str]
+    silence: str | None
     provenance: dict[str, Any]
 
 
@@ -38,17 +46,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         # torch's own words advise to load the file unsafely
         raise ExportError(f"{path}: is damaged, or no file of weights; {advice}") from error
-    if not isinstance(content, dict) or not {"classifier", "provenance"} <= content.keys():
-        raise ExportError(f"{path}: holds no digit classifier; {advice}")
-    provenance = content["provenance"]
+    if not isinstance(content, dict) or "provenance" not in content:
+        raise ExportError(f"{path}: is no training checkpoint; {advice}")
+    kinds = [kind for kind in ("classifier", "frame_model") if kind in content]
+    if not kinds:
+        raise ExportError(f"{path}: holds neither a digit classifier nor a frame model; {advice}")
+    saved, provenance = content[kinds[0]], content["provenance"]
+    make = DigitClassifier if kinds[0] == "classifier" else FrameModel
     try:
-        classifier = DigitClassifier(**content["classifier"]["config"])
-        classifier.load_state_dict(content["classifier"]["weights"])
+        network = make(**saved["config"])
+        network.load_state_dict(saved["weights"])
         missing = {"dataset", "recipe", "seed", "epochs", "sha256"} - provenance.keys()
         if missing:
             raise KeyError(f"no {', '.join(sorted(missing))}")
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ExportError(
-            f"{path}: does not fit this version's DigitClassifier ({error}); train it again"
+            f"{path}: does not fit this version's {make.__name__} ({error}); train it again"
         ) from error
-    return Checkpoint(classifier.eval(), str(provenance["dataset"]), provenance)
+    if isinstance(network, DigitClassifier):
+        labels = [str(label) for label in range(network.head.out_features)]
+    elif "labels" in saved:
+        labels = list(saved["labels"])
+    else:
+        raise ExportError(
+            f"{path}: predicts features, and has no classes to serve; expected a checkpoint of "
+            "training.frames.FramesTask"
+        )
+    return Checkpoint(network.eval(), labels, saved.get("silence"), provenance)

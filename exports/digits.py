@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
+import torch
+from torch import Tensor
 
 from exports.builder import GraphBuilder
 from exports.card import StateSpec, TensorSpec
+from exports.exported import Exported
 from exports.recurrences import add_rnn, states_of
+from exports.session import DigitsRunner
+from exports.subject import Row, Subject
 from models import DigitClassifier
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A graph and what its card says of its tensors."""
-
-    model: onnx.ModelProto
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
-    states: list[StateSpec]
 
 
 def digits_graph(classifier: DigitClassifier, name: str, version: str) -> Exported:
@@ -69,3 +64,34 @@ def digits_graph(classifier: DigitClassifier, name: str, version: str) -> Export
     for state in states:
         graph.output(state.output, after[state.name], state.dtype, state.shape)
     return Exported(graph.model(name, {"name": name, "version": version}), inputs, outputs, states)
+
+
+@dataclass(frozen=True)
+class DigitsSubject(Subject):
+    """A `DigitClassifier` and its graph. A step is a pixel."""
+
+    @property
+    def streams(self) -> bool:
+        """A permuted image has to be there as a whole."""
+        return self.network.permutation is None
+
+    def runner(self) -> DigitsRunner:
+        return DigitsRunner(self.exported.model.SerializeToString(), self.exported)
+
+    def redrawn(self) -> DigitsSubject:
+        other = copy.deepcopy(self.network)
+        other.permutation = None  # so that short sequences can be tried
+        other.rnn.reset_parameters()
+        other.head.reset_parameters()
+        return DigitsSubject(other, digits_graph(other, "redrawn", "1"))
+
+    def draw(self, batch: int, size: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(batch, size, generator=generator)
+
+    def ask(self, network: DigitClassifier, x: Tensor) -> list[Row]:
+        logits, after = network.read(x)
+        trace = logits.softmax(dim=-1).double().numpy()
+        states = [state.double().numpy() for state in after[: len(network.rnn.recurrence.states)]]
+        return [
+            [trace[row], trace[row, -1], *(state[:, row] for state in states)] for row in range(len(trace))
+        ]

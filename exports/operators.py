@@ -97,4 +97,10 @@ def add_recurrence(
         **operator.attributes,
     )
     axis = graph.axes(0)
-    return graph.op("Squeeze", y, graph.axes(1)), [graph.op("Squeeze", state, axis) for state in last]
+    # onnxruntime gives zeros where a row has no steps at all
+    waits = graph.op("Unsqueeze", graph.op("Equal", lengths64, graph.constant(0, np.int64)), graph.axes(1))
+    after = [
+        graph.op("Where", waits, old, graph.op("Squeeze", new, axis))
+        for old, new in zip(states, last, strict=True)
+    ]
+    return graph.op("Squeeze", y, graph.axes(1)), after

@@ -6,6 +6,8 @@ from models.accelerated import AcceleratedRNN
 from models.conversion import momentum_from, torch_lstm_from
 from models.digits import DigitClassifier
 from models.filters import FILTERS, Adam, Filter, Identity, Momentum, Nesterov, RMSProp
+from models.frames import FrameModel
+from models.frontends import FRONT_ENDS, FrontEnd, LogMagnitudeSTFT, LogMel
 from models.initialization import authors_, chrono_, stretch_memory_
 from models.layers import (
     DTRIV,
@@ -39,6 +41,7 @@ from models.sequences import SequenceModel
 __all__ = [
     "DTRIV",
     "FILTERS",
+    "FRONT_ENDS",
     "GRU",
     "LSTM",
     "RECURRENCES",
@@ -49,7 +52,11 @@ __all__ = [
     "AdamLSTM",
     "DigitClassifier",
     "Filter",
+    "FrameModel",
+    "FrontEnd",
     "Identity",
+    "LogMagnitudeSTFT",
+    "LogMel",
     "Momentum",
     "MomentumDTRIV",
     "MomentumGRU",

@@ -11,7 +11,7 @@ from torch import nn
 from models.accelerated import AcceleratedRNN
 from models.recurrences import LSTM
 
-Initialization = Literal["chrono", "authors", "torch"]
+Initialization = Literal["chrono", "authors", "authors-timit", "torch"]
 
 
 def initialize_(rnn: AcceleratedRNN, initialization: Initialization | None, longest: int) -> Initialization:
@@ -19,9 +19,9 @@ def initialize_(rnn: AcceleratedRNN, initialization: Initialization | None, long
 
     Args:
         rnn: the layer, as it was made.
-        initialization: "chrono" or "authors", see `chrono_` and `authors_`; "torch" leaves the layer as it
-            was made, which is how torch (or an orthogonal recurrence) has it; None is chrono for an LSTM with
-            biases and torch for every other network.
+        initialization: "chrono" or "authors", see `chrono_` and `authors_`; "authors-timit" has forget biases
+            of -4; "torch" leaves the layer as it was made, which is how torch (or an orthogonal recurrence)
+            has it; None is chrono for an LSTM with biases and torch for every other network.
         longest: how many steps chrono initialisation spans.
 
     Returns:
@@ -36,8 +36,12 @@ def initialize_(rnn: AcceleratedRNN, initialization: Initialization | None, long
         chrono_(rnn, longest)
     elif initialization == "authors":
         authors_(rnn)
+    elif initialization == "authors-timit":
+        authors_(rnn, forget_bias=-4.0)
     elif initialization != "torch":
-        raise ValueError(f"initialization must be chrono, authors or torch, got {initialization!r}")
+        raise ValueError(
+            f"initialization must be chrono, authors, authors-timit or torch, got {initialization!r}"
+        )
     return initialization
 
 
@@ -82,11 +86,12 @@ def chrono_(rnn: AcceleratedRNN, longest: int) -> None:
 
 
 @torch.no_grad()
-def authors_(rnn: AcceleratedRNN) -> None:
-    """The MomentumRNN authors' initialisation for MNIST.
+def authors_(rnn: AcceleratedRNN, forget_bias: float = 1.0) -> None:
+    """The MomentumRNN authors' initialisation.
 
     Input weights orthogonal, recurrent weights a stack that is the identity for the input gate and zero for
-    the others (`eye_` on [4 H, H]), biases 0 except the forget gate's, 1 in both biases.
+    the others (`eye_` on [4 H, H]), biases 0 except the forget gate's, `forget_bias` in both biases: 1 for
+    MNIST, -4 for TIMIT.
 
     Raises:
         ValueError: the network is no LSTM with biases.
@@ -99,7 +104,7 @@ def authors_(rnn: AcceleratedRNN) -> None:
             nn.init.eye_(parameter)
         elif name.startswith("bias"):
             parameter.zero_()
-            parameter.chunk(4)[1].fill_(1.0)
+            parameter.chunk(4)[1].fill_(forget_bias)
 
 
 @torch.no_grad()

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from exports.digits import digits_graph
-from exports.session import Runner
-from exports.verification import measure_exactness, verify
+from exports.digits import DigitsSubject, digits_graph
+from exports.exactness import measure_exactness
+from exports.session import DigitsRunner, Floats
+from exports.verification import verify
 from models import FILTERS, RECURRENCES, AcceleratedRNN, DigitClassifier, Registry, unroll
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -27,13 +29,18 @@ def _registries_as_before() -> Iterator[None]:
         registry._entries.update(entries)
 
 
+def images(size: int) -> Floats:
+    """8 of them."""
+    return np.random.default_rng(0).random((8, size), np.float32)
+
+
 def export_and_check(**options: Any) -> None:
     torch.manual_seed(0)
     classifier = DigitClassifier(hidden_size=8, num_layers=2, initialization="torch", **options).eval()
     exported = digits_graph(classifier, "digits", "1")
-    assert verify(classifier, exported, 100).max_difference <= 1e-5
-    runner = Runner(exported.model.SerializeToString(), exported.states)
-    assert measure_exactness(runner, 100, streams=True).streamed == "bitwise"
+    assert verify(DigitsSubject(classifier, exported), 100).max_difference <= 1e-5
+    runner = DigitsRunner(exported.model.SerializeToString(), exported)
+    assert measure_exactness(runner, images(100)).streamed == "bitwise"
 
 
 def test_the_filter_is_about_fifteen_lines_and_complete() -> None:

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exports.digits import digits_graph
+from exports.digits import DigitsSubject, digits_graph
 from exports.errors import ExportError
-from exports.session import Runner
-from exports.verification import measure_exactness, verify
+from exports.exactness import measure_exactness
+from exports.session import DigitsRunner, Floats
+from exports.verification import verify
 from models import FILTERS, RECURRENCES, DigitClassifier, Filter
 from models.filters.base import State
 
@@ -31,6 +32,11 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+def images(size: int) -> Floats:
+    """8 of them."""
+    return np.random.default_rng(0).random((8, size), np.float32)
+
+
 def build(filter_: str, recurrence: str, options: dict[str, Any], **more: Any) -> DigitClassifier:
     torch.manual_seed(0)
     return DigitClassifier(
@@ -42,9 +48,9 @@ def build(filter_: str, recurrence: str, options: dict[str, Any], **more: Any) -
     ).eval()
 
 
-def graph_of(classifier: DigitClassifier) -> tuple[onnx.ModelProto, Runner]:
+def graph_of(classifier: DigitClassifier) -> tuple[onnx.ModelProto, DigitsRunner]:
     exported = digits_graph(classifier, "digits", "1")
-    return exported.model, Runner(exported.model.SerializeToString(), exported.states)
+    return exported.model, DigitsRunner(exported.model.SerializeToString(), exported)
 
 
 @pytest.mark.parametrize(("filter_", "recurrence", "options"), VARIANTS, ids=str)
@@ -52,7 +58,7 @@ def test_the_graph_is_the_network(filter_: str, recurrence: str, options: dict[s
     for layers in (1, 2):
         classifier = build(filter_, recurrence, options, num_layers=layers)
         exported = digits_graph(classifier, "digits", "1")
-        verification = verify(classifier, exported, STEPS)
+        verification = verify(DigitsSubject(classifier, exported), STEPS)
         assert verification.max_difference <= verification.tolerance
         if recurrence == "lstm":
             assert verification.tolerance == 1e-5
@@ -63,7 +69,7 @@ def test_the_graph_is_the_network(filter_: str, recurrence: str, options: dict[s
 @pytest.mark.parametrize(("filter_", "recurrence", "options"), VARIANTS, ids=str)
 def test_streamed_is_whole_bit_for_bit(filter_: str, recurrence: str, options: dict[str, Any]) -> None:
     _, runner = graph_of(build(filter_, recurrence, options))
-    exactness = measure_exactness(runner, STEPS, streams=True)
+    exactness = measure_exactness(runner, images(STEPS))
     assert exactness.streamed == ("rounding" if options.get("mu", 0.6) > 0.92 else "bitwise")
     if not recurrence.startswith("rnn"):  # onnxruntime's RNN adds up a batch in another order than a row
         assert (exactness.batched, exactness.padded) == ("bitwise", "bitwise")
@@ -122,9 +128,9 @@ def test_a_new_rule_is_exported_by_being_registered() -> None:
 
     classifier = build("lookback", "gru", {}, num_layers=2)
     exported = digits_graph(classifier, "digits", "1")
-    assert verify(classifier, exported, STEPS).max_difference <= 1e-5
-    runner = Runner(exported.model.SerializeToString(), exported.states)
-    assert measure_exactness(runner, STEPS, streams=True).streamed == "bitwise"
+    assert verify(DigitsSubject(classifier, exported), STEPS).max_difference <= 1e-5
+    runner = DigitsRunner(exported.model.SerializeToString(), exported)
+    assert measure_exactness(runner, images(STEPS)).streamed == "bitwise"
 
 
 STEPS_OF_ALL_KINDS: dict[str, tuple[int, Callable[..., Any]]] = {
@@ -155,9 +161,9 @@ def test_steps_of_all_kinds(kind: str, recurrence: str) -> None:
 
     classifier = build("kind", recurrence, {}, num_layers=2)
     exported = digits_graph(classifier, "digits", "1")
-    verify(classifier, exported, 40)
-    runner = Runner(exported.model.SerializeToString(), exported.states)
-    exactness = measure_exactness(runner, 40, streams=True)
+    verify(DigitsSubject(classifier, exported), 40)
+    runner = DigitsRunner(exported.model.SerializeToString(), exported)
+    exactness = measure_exactness(runner, images(40))
     assert (exactness.padded, exactness.streamed) == ("bitwise", "bitwise")
 
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exports.builder import GraphBuilder
-from exports.digits import digits_graph
+from exports.digits import DigitsSubject, digits_graph
 from exports.errors import ExportError
+from exports.exactness import measure_exactness
 from exports.filters import MomentumCarried, MomentumWindow, NesterovWindow, ScanForm, form_of
 from exports.recurrences import states_of
-from exports.session import Runner
-from exports.verification import measure_exactness, verify
+from exports.session import DigitsRunner, Floats
+from exports.verification import verify
 from models import AcceleratedRNN, Adam, DigitClassifier, Filter, Momentum, Nesterov
 
 NETWORKS: list[dict[str, Any]] = [
@@ -27,17 +28,26 @@ NETWORKS: list[dict[str, Any]] = [
 ]
 
 
-def build(options: dict[str, Any]) -> tuple[DigitClassifier, Runner]:
+def images(size: int) -> Floats:
+    """8 of them."""
+    return np.random.default_rng(0).random((8, size), np.float32)
+
+
+def subject(classifier: DigitClassifier) -> DigitsSubject:
+    return DigitsSubject(classifier, digits_graph(classifier, "digits", "1"))
+
+
+def build(options: dict[str, Any]) -> tuple[DigitClassifier, DigitsRunner]:
     torch.manual_seed(0)
     classifier = DigitClassifier(longest=100, **options).eval()
     exported = digits_graph(classifier, "digits", "1")
-    return classifier, Runner(exported.model.SerializeToString(), exported.states)
+    return classifier, DigitsRunner(exported.model.SerializeToString(), exported)
 
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_verification_passes(options: dict[str, Any]) -> None:
     classifier, _ = build(options)
-    verification = verify(classifier, digits_graph(classifier, "digits", "1"), 784)
+    verification = verify(subject(classifier), 784)
     assert verification.max_difference <= 1e-5
     assert len(verification.cases) == 24
 
@@ -48,7 +58,7 @@ def test_verification_finds_a_wrong_graph() -> None:
     with torch.no_grad():
         classifier.rnn.weight_hh_l0[3, 3] += 0.01
     with pytest.raises(ExportError, match=r"differs from PyTorch by .* nothing was written"):
-        verify(classifier, exported, 784)
+        verify(DigitsSubject(classifier, exported), 784)
 
 
 def take_the_last_time_step(graph: GraphBuilder, initial: str, sequence: str, lengths: str) -> str:
@@ -61,16 +71,16 @@ def take_the_last_time_step(graph: GraphBuilder, initial: str, sequence: str, le
 def test_verification_finds_states_past_the_lengths(recurrence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"filter": "adam", "recurrence": recurrence, "initialization": "torch"}
     classifier = DigitClassifier(hidden_size=8, **options).eval()
-    verify(classifier, digits_graph(classifier, "digits", "1"), 40)
+    verify(subject(classifier), 40)
     monkeypatch.setattr("exports.scans.last_of", take_the_last_time_step)
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        verify(classifier, digits_graph(classifier, "digits", "1"), 40)
+        verify(subject(classifier), 40)
 
 
 def test_rounding_is_allowed_for_but_not_on_short_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if PyTorch's float32 rounded so much, and the graph were off by as much as given."""
     classifier = DigitClassifier(hidden_size=8).eval()
-    exported = digits_graph(classifier, "digits", "1")
+    small = subject(classifier)
 
     def differ(short: float, long: float, rounding: float) -> None:
         monkeypatch.setattr(
@@ -79,13 +89,13 @@ def test_rounding_is_allowed_for_but_not_on_short_sequences(monkeypatch: pytest.
         )
 
     differ(1e-6, 3e-3, 1e-4)
-    assert verify(classifier, exported, 40).tolerance == pytest.approx(32e-4)
+    assert verify(small, 40).tolerance == pytest.approx(32e-4)
     differ(1e-6, 4e-3, 1e-4)
     with pytest.raises(ExportError, match=r"by 4\.0e-03, more than 3\.2e-03"):
-        verify(classifier, exported, 40)
+        verify(small, 40)
     differ(2e-5, 1e-6, 1e-4)
     with pytest.raises(ExportError, match=r"by 2\.0e-05, more than 1\.0e-05"):
-        verify(classifier, exported, 40)
+        verify(small, 40)
 
 
 def test_verification_finds_a_forgotten_filter_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,13 +104,13 @@ def test_verification_finds_a_forgotten_filter_state(monkeypatch: pytest.MonkeyP
         "exports.filters.rows_before", lambda graph, history, *_: graph.slice_time(history, 0, 63)
     )
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        verify(classifier, digits_graph(classifier, "digits", "1"), 40)
+        verify(subject(classifier), 40)
 
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_what_holds_bit_for_bit(options: dict[str, Any]) -> None:
     _, runner = build(options)
-    exactness = measure_exactness(runner, 784, streams=True)
+    exactness = measure_exactness(runner, images(784))
     assert (exactness.batched, exactness.padded) == ("bitwise", "bitwise")
     long_memory = options.get("filter_options", {}).get("mu", 0.6) > 0.92
     assert exactness.streamed == ("rounding" if long_memory else "bitwise")
@@ -134,7 +144,7 @@ def test_a_permutation_is_inside_the_graph() -> None:
     classifier = DigitClassifier(hidden_size=8, permutation=torch.randperm(64).tolist())
     exported = digits_graph(classifier, "digits", "1")
     assert exported.inputs[0].shape == ["batch", 64]
-    assert verify(classifier, exported, 64).max_difference <= 1e-5
+    assert verify(DigitsSubject(classifier, exported), 64).max_difference <= 1e-5
 
 
 def test_shapes_are_dynamic_and_the_operator_is_lstm() -> None:
