@@ -109,6 +109,7 @@ def add_front_end(
     batch, samples = (graph.op("Slice", shape, *(graph.axes(i) for i in (k, k + 1, 0))) for k in (0, 1))
     # as many as end if the rest of a hop is pending; one at least, which operators need
     frames = graph.op("Div", graph.op("Add", samples, graph.constant(hop - 1, np.int64)), hop_size)
+    frames = graph.op("Max", frames, graph.axes(1))
     # the last frame reaches past the samples where it does not end
     padding = graph.axes(0, 0, 0, hops * hop)
     heard = graph.op("Pad", graph.op("Concat", HISTORY, waveform, axis=1), padding)

@@ -1,5 +1,6 @@
 """`python -m training fit|validate|test --config RECIPE.yaml [--data DIR] [--section.option value]`,
-`python -m training curves RUN [RUN ...] --out NAME` and `python -m training gradients`.
+`python -m training curves RUN [RUN ...] --out NAME`, `python -m training gradients` and
+`python -m training speakers`.
 """
 
 import os
@@ -24,9 +25,13 @@ def main() -> int:
         from training import gradients
 
         return gradients.main(arguments)
+    if command == "speakers":
+        from training import speakers
+
+        return speakers.main(arguments)
     from training import cli
 
-    cli.main()
+    cli.main(sys.argv[1:])
     return 0
 
 

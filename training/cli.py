@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,21 +91,21 @@ def data_directory_options(arguments: Sequence[str]) -> list[str]:
     return ["--data.data" + a[6:] if a == "--data" or a.startswith("--data=") else a for a in arguments]
 
 
-def main() -> None:
-    """Run the command line.
+def main(arguments: Sequence[str]) -> Trainer:
+    """Run the command line; returns the trainer as it was left.
 
     Raises:
         SystemExit: data is missing or damaged (code 1), or an argument is wrong (code 2).
     """
-    sys.argv[1:] = data_directory_options(sys.argv[1:])
     defaults: dict[str, Any] = {
         "plugins": [{"class_path": "training.checkpoints.AtomicCheckpointIO"}],
         "devices": 1,  # a batch is a process's: more of them would be another training
     }
     try:
-        TrainingCLI(
+        cli = TrainingCLI(
             Task,
             Data,
+            args=data_directory_options(arguments),
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=1,
@@ -116,8 +115,10 @@ def main() -> None:
             parser_kwargs={
                 "prog": "python -m training",
                 "description": "Train. Besides the commands below: `curves` draws the losses of runs, "
-                "`gradients` the gradients of hidden states; each has its own --help.",
+                "`gradients` the gradients of hidden states, `speakers` measures a recipe on speakers it has "
+                "not heard; each has its own --help.",
             },
         )
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
+    return cli.trainer

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from training.data import Speech, Split, data_directory, load_speech
 from training.task import Data
@@ -42,7 +42,7 @@ class SpeechBatch:
         return SpeechBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in tensors))
 
 
-class Buckets(Sampler[list[int]]):
+class Buckets(DistributedSampler[Any]):
     """Shuffled batches of utterances of about the same length, so that little is padding.
 
     The order depends on the seed and on the epoch's number alone, and every process gets as many batches.
@@ -54,29 +54,25 @@ class Buckets(Sampler[list[int]]):
         world, rank: how many processes there are, and which this is.
     """
 
+    # a DistributedSampler, or Lightning would deal out each process's share once more
+
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, world: int, rank: int) -> None:
+        super().__init__(lengths, world, rank, seed=seed)  # type: ignore[arg-type]
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
-        self.seed = seed
-        self.world, self.rank = world, rank
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch's order comes next; Lightning calls it."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // (self.batch_size * self.world))
+        return -(-len(self.lengths) // (self.batch_size * self.num_replicas))
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(len(self.lengths))
-        count = len(self) * self.world
+        count = len(self) * self.num_replicas
         edges = np.linspace(0, len(order), count + 1).astype(int)
         for first in range(0, count, POOL):
             pool = slice(edges[first], edges[min(first + POOL, count)])
             order[pool] = order[pool][np.argsort(self.lengths[order[pool]], kind="stable")]
-        batches = generator.permutation(count)[self.rank :: self.world]
+        batches = generator.permutation(count)[self.rank :: self.num_replicas]
         return iter([order[edges[number] : edges[number + 1]].tolist() for number in batches])
 
 

@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from training.speech import NO_LABEL, SpeechBatch
 
+TONES = 6  # from 0 Hz to half the sample rate
+
 
 class SpeechAugmentation(nn.Module):
-    """Another pause, speed, loudness, tilt and noise for each utterance of a batch, and utterances one after
+    """Another pause, speed, tone, loudness and noise for each utterance of a batch, and utterances one after
     the other.
 
     Args:
         pause: longest silence put before and after, seconds.
         speed: largest relative change of speed, and of pitch with it.
         gain: loudness is multiplied by between -gain and +gain decibels.
-        tilt: largest weight of the sample before in the sum with each sample: above 0 darker, below brighter.
-        noise: level of white noise, drawn between these decibels relative to full scale.
+        equalizer: each of `TONES` frequencies is made louder or softer by up to so many decibels, those
+            between by what lies between: a tilt, another microphone, another room.
+        noise: level of white noise, drawn between these decibels relative to the utterance.
         chained: probability that a batch's utterances are each followed by another one.
     """
 
@@ -28,12 +32,12 @@ class SpeechAugmentation(nn.Module):
         pause: float = 0.3,
         speed: float = 0.1,
         gain: float = 10.0,
-        tilt: float = 0.3,
-        noise: tuple[float, float] = (-80.0, -40.0),
+        equalizer: float = 6.0,
+        noise: tuple[float, float] = (-60.0, -20.0),
         chained: float = 0.3,
     ) -> None:
         super().__init__()
-        self.pause, self.speed, self.gain, self.tilt = pause, speed, gain, tilt
+        self.pause, self.speed, self.gain, self.equalizer = pause, speed, gain, equalizer
         self.noise, self.chained = noise, chained
 
     def forward(self, batch: SpeechBatch, sample_rate: int, silence: int | None) -> SpeechBatch:
@@ -49,15 +53,15 @@ class SpeechAugmentation(nn.Module):
         """
         batch = self._warp(batch, 0 if silence is None else round(self.pause * sample_rate), silence or 0)
         waveform = batch.waveform * 10.0 ** (self._draw(batch, -self.gain, self.gain) / 20.0)
-        before = torch.nn.functional.pad(waveform, (1, -1))
-        waveform = waveform + self._draw(batch, -self.tilt, self.tilt) * before
+        waveform = self._equalize(batch, waveform)
         labels, lengths = batch.labels, batch.lengths
+        energy = waveform.square().sum(dim=1, keepdim=True) / lengths.unsqueeze(1)
         if torch.rand(()) < self.chained:
             order = torch.randperm(len(waveform), device=waveform.device)
             lengths = labels.shape[1] + lengths[order]
             waveform = torch.cat([waveform, waveform[order]], dim=1)
             labels = torch.cat([labels, labels[order]], dim=1)
-        level = 10.0 ** (self._draw(batch, *self.noise) / 20.0)
+        level = energy.sqrt() * 10.0 ** (self._draw(batch, *self.noise) / 20.0)
         waveform = (waveform + level * torch.randn_like(waveform)).clamp(-1.0, 1.0)
         return SpeechBatch(waveform, lengths, labels, batch.utterance)
 
@@ -79,6 +83,16 @@ class SpeechAugmentation(nn.Module):
         labels = torch.where(inside, batch.labels.gather(1, index), silence)
         labels = torch.where(time < total, labels, NO_LABEL)
         return SpeechBatch(torch.where(inside, waveform, 0.0), total.squeeze(1), labels, batch.utterance)
+
+    def _equalize(self, batch: SpeechBatch, waveform: Tensor) -> Tensor:
+        """Filter by a gain over frequency that is linear in decibels between the tones."""
+        decibels = torch.cat(
+            [self._draw(batch, -self.equalizer, self.equalizer) for _ in range(TONES)], dim=1
+        )
+        spectrum = torch.fft.rfft(waveform)
+        curve = interpolate(decibels.unsqueeze(1), spectrum.shape[1], mode="linear", align_corners=True)
+        filtered: Tensor = torch.fft.irfft(spectrum * 10.0 ** (curve.squeeze(1) / 20.0), n=waveform.shape[1])
+        return filtered
 
     @staticmethod
     def _draw(batch: SpeechBatch, low: float, high: float) -> Tensor:

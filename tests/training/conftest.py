@@ -1,6 +1,5 @@
 """Training in this process, as the command line does it: a process of its own takes ten seconds to start."""
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Train]:
 
     def run(*arguments: str | Path) -> None:
         quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-        monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments), *quiet])
-        cli.main()
+        cli.main([*map(str, arguments), *quiet])
 
     with warnings.catch_warnings():
         for message in HARMLESS:
