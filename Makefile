@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test lint models bench-training clean
+.PHONY: help serve setup test lint models bench-training bench-streaming clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,9 +28,15 @@ models: .venv/dev.stamp  ## Train the shipped models from data and export them a
 	$(BIN)/python -m training fit --config training/recipes/digits.yaml \
 		$$(test ! -f runs/digits/last.ckpt || echo --ckpt_path runs/digits/last.ckpt)
 	$(BIN)/python -m exports runs/digits/best.ckpt --name digits
+	$(BIN)/python -m training fit --config training/recipes/frames.yaml \
+		$$(test ! -f runs/frames/last.ckpt || echo --ckpt_path runs/frames/last.ckpt)
+	$(BIN)/python -m exports runs/frames/best.ckpt --name frames
 
 bench-training: .venv/dev.stamp  ## Measure how fast the cells train, into docs/results (20 minutes on 2 cores)
 	$(BIN)/python -m benchmarks.training
+
+bench-streaming: .venv/dev.stamp  ## Measure how many live streams the service carries, into docs/results (3 minutes)
+	$(BIN)/python -m benchmarks.streaming
 
 clean:  ## Remove the virtual environment and what tools left; training runs stay
 	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -59,15 +59,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         missing = {"dataset", "recipe", "seed", "epochs", "sha256"} - provenance.keys()
         if missing:
             raise KeyError(f"no {', '.join(sorted(missing))}")
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        outputs, labels = network.head.out_features, saved.get("labels")
+        if labels is not None and len(labels) != outputs:
+            raise ValueError(f"{len(labels)} labels for {outputs} outputs")
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ExportError(
             f"{path}: does not fit this version's {make.__name__} ({error}); train it again"
         ) from error
     if isinstance(network, DigitClassifier):
-        labels = [str(label) for label in range(network.head.out_features)]
-    elif "labels" in saved:
-        labels = list(saved["labels"])
-    else:
+        labels = [str(label) for label in range(outputs)]
+    elif labels is None:
         raise ExportError(
             f"{path}: predicts features, and has no classes to serve; expected a checkpoint of "
             "training.frames.FramesTask"

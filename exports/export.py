@@ -137,6 +137,8 @@ def _frames(network: FrameModel, exported: Exported, checkpoint: Checkpoint, dat
         sample_rate=front_end.sample_rate,
         options=provenance.get("options", {}),
     )
+    if (checkpoint.labels, checkpoint.silence) != (list(test.labels), test.silence):
+        raise ExportError(f"the model's classes are not those of {test.dataset} today: train it again")
     what = f"speech at {front_end.sample_rate} Hz in frames of {hop} samples"
     return _Job(
         subject=FramesSubject(network, exported, hop),

@@ -24,23 +24,32 @@ def measure_digits(runner: DigitsRunner, digits: Digits) -> list[Metric]:
 
 
 def measure_frames(runner: FramesRunner, speech: Speech, hop_length: int) -> list[Metric]:
-    """Share of the frames, and of the utterances that have a class, that the graph classifies correctly.
+    """Share of the frames, of the frames that are not silence, and of the utterances that have a class, that
+    the graph classifies correctly.
 
     Classes that are scored as one (see `Speech`) count as one. An utterance's class is that with the greatest
     mean probability, silence left out.
     """
-    frames = right_frames = whole = right_whole = 0
+    frames = right_frames = spoken = right_spoken = whole = right_whole = 0
     scored = [speech.scored_as[label] for label in speech.labels]
     for utterance, probabilities in hear(runner, speech):
         wanted = utterance.frame_labels(hop_length)
-        found = [scored[index] for index in probabilities.argmax(axis=1)]
-        right_frames += sum(a == speech.scored_as[b] for a, b in zip(found, wanted, strict=True))
-        frames += len(wanted)
+        right = [
+            scored[index] == speech.scored_as[label]
+            for index, label in zip(probabilities.argmax(axis=1), wanted, strict=True)
+        ]
+        said = [hit for hit, label in zip(right, wanted, strict=True) if label != speech.silence]
+        frames, right_frames = frames + len(right), right_frames + sum(right)
+        spoken, right_spoken = spoken + len(said), right_spoken + sum(said)
         if utterance.label is not None:
             right_whole += decide(probabilities, speech) == utterance.label
             whole += 1
     metrics = [_metric("frame_accuracy", right_frames, frames, speech)]
-    return [*metrics, _metric("utterance_accuracy", right_whole, whole, speech)] if whole else metrics
+    if spoken:
+        metrics.append(_metric("spoken_frame_accuracy", right_spoken, spoken, speech))
+    if whole:
+        metrics.append(_metric("utterance_accuracy", right_whole, whole, speech))
+    return metrics
 
 
 def hear(

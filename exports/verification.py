@@ -91,7 +91,7 @@ def _differences(subject: Subject, exact: Any, runner: Runner, x: torch.Tensor) 
 
     def farthest(found: Sequence[Row], wanted: Sequence[Row]) -> float:
         return max(
-            float(np.abs(value - other).max(initial=0.0)) / scale
+            float(np.abs(value - other).max(initial=0.0)) / scale if value.shape == other.shape else np.inf
             for row, other_row in zip(found, wanted, strict=True)
             for value, other, scale in zip(row, other_row, scales, strict=True)
         )
