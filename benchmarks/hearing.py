@@ -40,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the pictures")
     options = parser.parse_args(arguments)
     folder, card = read_card(DEFAULT_STORE, "frames")
+    samples, rate = soundfile.read(options.recording, dtype="float32")
+    if rate != card.sample_rate:
+        parser.error(f"{options.recording} has {rate} Hz, the model hears {card.sample_rate}")
     runner = FramesRunner(folder / MODEL_FILE, card)
     frames, utterances = confusion(runner, card, data_directory(options.data))
     options.out.mkdir(parents=True, exist_ok=True)
     write_counts(card.labels, frames, utterances, options.out / "frames-confusion.csv")
     with mpl.rc_context(STYLE):
         write_svg(draw_confusion(card.labels, frames, utterances), options.out / "frames-confusion.svg")
-        samples, rate = soundfile.read(options.recording, dtype="float32")
-        if rate != card.sample_rate:
-            parser.error(f"{options.recording} has {rate} Hz, the model hears {card.sample_rate}")
         result = runner.run(samples[None])
         ((probabilities,),) = runner.rows(result, [len(samples)])
         picture = draw_posteriorgram(card, samples, probabilities)
