@@ -121,8 +121,6 @@ def _connect(address: tuple[str, int], sample_rate: int) -> _Stream:
     lines = [f"GET {PATH} HTTP/1.1", f"Host: {address[0]}:{address[1]}", "Upgrade: websocket"]
     lines += ["Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
     connection.sendall("\r\n".join(lines).encode())
-    start = f'{{"type": "start", "sample_rate": {sample_rate}, "encoding": "pcm16"}}'
-    connection.sendall(_frame(TEXT, start.encode()))
     stream = _Stream(connection)
     while b"\r\n\r\n" not in stream.received:
         stream.received += _some(connection)
@@ -130,6 +128,8 @@ def _connect(address: tuple[str, int], sample_rate: int) -> _Stream:
     if b" 101 " not in head.splitlines()[0]:
         raise RuntimeError(f"the server answered {head.decode(errors='replace')}")
     stream.received = bytearray(rest)
+    start = f'{{"type": "start", "sample_rate": {sample_rate}, "encoding": "pcm16"}}'
+    connection.sendall(_frame(TEXT, start.encode()))
     while not (messages := _messages(stream)):
         stream.received += _some(connection)
     if not messages[0].startswith(b'{"type":"started"'):

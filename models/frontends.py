@@ -121,11 +121,11 @@ class FrontEnd(nn.Module, ABC):
 
 @FRONT_ENDS.register("log_magnitude_stft")
 class LogMagnitudeSTFT(FrontEnd):
-    """The logarithm of the magnitude of every bin, `log sqrt(P + floor)`. Defaults: the MomentumRNN authors'
-    for TIMIT at 8 kHz.
+    """The magnitude of every bin in decibels, `10 log10(P + floor)`. Defaults: the MomentumRNN authors' for
+    TIMIT at 8 kHz, which are those of Wisdom et al. (2016).
     """
 
-    scale = 0.5
+    scale = 10.0 / math.log(10.0)
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class LogMagnitudeSTFT(FrontEnd):
         win_length: int = 256,
         hop_length: int = 128,
         n_fft: int = 256,
-        floor: float = 1e-8,
+        floor: float = 1e-5,
     ) -> None:
         super().__init__(sample_rate, win_length, hop_length, n_fft, floor)
 

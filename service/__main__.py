@@ -1,4 +1,4 @@
-"""`python -m service`: serve the models of a store."""
+"""`python -m service`: serve the models of a store. `python -m service stream`: be a client of that."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ import sys
 import structlog
 import uvicorn
 
-from service import logs
+from service import client, logs
 from service.app import create_app
 from service.settings import Settings
+from service.sockets import WebSocketProtocol
 from service.store import StoreError
+from service.streams import Streams
 
 log = structlog.get_logger("service")
 
 
 def main() -> None:
+    """Run the command line."""
+    if sys.argv[1:2] == ["stream"]:
+        sys.exit(client.main(sys.argv[2:]))
+    serve()
+
+
+def serve() -> None:
     """Serve until SIGINT or SIGTERM, finish the running requests, and exit with status 0.
 
     Exits with 2 on bad settings, and with 1 when an artifact is broken or the address is taken, after one
@@ -39,6 +48,9 @@ def main() -> None:
         app,
         loop="uvloop",
         http="httptools",
+        ws=WebSocketProtocol,
+        ws_max_size=4 * settings.max_chunk_bytes,  # so that what is a little too long gets an answer
+        ws_per_message_deflate=False,  # audio and probabilities hardly shrink
         log_config=None,
         access_log=False,
         server_header=False,
@@ -49,7 +61,19 @@ def main() -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     log.info("serving", url=url, docs=f"{url}/docs", lanes=settings.lanes)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app.state.streams).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells the clients of live streams before it cuts them off."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._streams.shutdown()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.routing import WebSocketRoute
 
-from service import digits, health, problems
+from service import digits, frames, health, problems, streams
 from service.engine import Engine
 from service.middleware import BodyLimit, RequestContext
 from service.settings import Settings
@@ -22,16 +23,19 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         StoreError: an artifact is damaged or does not do what its card says.
     """
-    engine = Engine(settings.store, settings.lanes)
+    engine = Engine(settings.store, settings.lanes, settings.batch_rows)
     if digits.MODEL in engine.models:
         digits.check(engine.models[digits.MODEL])
+    if frames.MODEL in engine.models:
+        frames.check(engine.models[frames.MODEL])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Few decoders: a decoded image can take hundreds of megabytes.
+        # Few decoders: a decoded image can take hundreds of megabytes, a recording dozens.
         with ThreadPoolExecutor(min(settings.lanes, 4), thread_name_prefix="decoder") as app.state.decoders:
             async with engine:
                 yield
+                await app.state.streams.shutdown()
 
     app = FastAPIOffline(
         title="Momentum Serve",
@@ -42,8 +46,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = engine
+    app.state.streams = streams.Streams(engine, settings)
     problems.install(app)
     app.include_router(digits.router)
+    app.include_router(frames.router)
+    app.include_router(streams.router)
+    app.router.routes.append(WebSocketRoute(streams.PATH, app.state.streams))
     app.include_router(health.router)
     app.add_api_route("/", _front, include_in_schema=False)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -15,7 +15,9 @@ from service import cpus
 
 
 class Settings(BaseSettings):
-    """Serve momentum networks over HTTP. Flags can be environment variables too: --port is MOMENTUM_PORT."""
+    """Serve momentum networks over HTTP. Flags can be environment variables too: --port is MOMENTUM_PORT.
+    `python -m service stream --help` tells of the client for live audio.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="MOMENTUM_",
@@ -35,6 +37,12 @@ class Settings(BaseSettings):
     lanes: int = Field(
         cpus.available(), ge=1, le=1024, description="inferences that run side by side, one thread each"
     )
+    batch_rows: int = Field(
+        16,  # more gain nothing on a CPU, and all wait for the last
+        ge=1,
+        le=4096,
+        description="images, or pieces of audio, of several requests that may run as one inference",
+    )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="refuse longer request bodies")
     max_image_pixels: int = Field(
         50_000_000,
@@ -43,6 +51,31 @@ class Settings(BaseSettings):
         description="refuse images of more pixels, going by their header",
     )
     max_batch: int = Field(256, ge=1, description="refuse requests of more images")
+    max_audio_seconds: int = Field(600, ge=1, description="refuse longer recordings")
+    max_audio_samples: int = Field(
+        250_000_000, ge=1, description="refuse recordings of more samples, all channels together"
+    )
+    max_audio_channels: int = Field(32, ge=1, le=1024, description="refuse recordings of more channels")
+    min_sample_rate: int = Field(1000, ge=1, description="refuse recordings of lower sample rates, Hz")
+    max_sample_rate: int = Field(768_000, ge=1, description="refuse recordings of higher sample rates, Hz")
+    max_streams: int = Field(1000, ge=1, description="live streams at a time; more are told to try later")
+    max_stream_seconds: float = Field(14_400, gt=0, description="refuse more audio in a live stream")
+    max_chunk_bytes: int = Field(
+        2**16, ge=1024, le=2**24, description="refuse longer messages of a live stream"
+    )
+    stream_start_seconds: float = Field(
+        10, gt=0, description="how long a connection for a live stream may take to begin it"
+    )
+    stream_idle_seconds: float = Field(60, gt=0, description="end live streams without audio for as long")
+    stream_resume_seconds: float = Field(
+        60, gt=0, description="how long a live stream that lost its connection, or its result, is kept"
+    )
+    stream_stall_seconds: float = Field(
+        20, gt=0, description="disconnect live streams that take no answers for as long"
+    )
+    stream_replay_bytes: int = Field(
+        2**17, ge=0, description="answers of a live stream kept for a client that lost some of them"
+    )
     shutdown_seconds: int = Field(
         30, ge=0, description="how long running requests may take to finish when stopping"
     )

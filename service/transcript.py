@@ -1,4 +1,4 @@
-"""What was said, from the probabilities of frame after frame: labels, segments, and a decision on the whole."""
+"""What was said, from the probabilities of frame after frame: labels, segments, a decision on the whole."""
 
 from __future__ import annotations
 

@@ -17,3 +17,13 @@ def shared_datasets() -> Path:
     if not directory.is_dir():
         pytest.skip(f"needs the full data sets in {directory}")
     return directory
+
+
+@pytest.fixture(scope="session")
+def small_timit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a synthetic corpus: 24 sentences to train on, 16 and 16 held out."""
+    from training.data.synthetic_timit import Size, make_synthetic_timit
+
+    root = tmp_path_factory.mktemp("data")
+    make_synthetic_timit(root, Size(train=3, validation=2, test=2))
+    return root

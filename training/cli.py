@@ -39,6 +39,10 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.init_args.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments that are given; LightningCLI's own warns if the process has others."""
+        self.config = parser.parse_args(args)
+
     def before_instantiate_classes(self) -> None:
         """Name the run's folder after the recipe."""
         config = self.config[self.subcommand]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -71,11 +72,17 @@ class SpeechTask(Task):
                 )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, with its schedule if there is one."""
+        """The optimizer, with its schedule if there is one.
+
+        Raises:
+            ValueError: there is a schedule, and the run has no end.
+        """
         optimizer = self.make_optimizer()
         if self.schedule is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise ValueError("warmup is a share of the run: set trainer.max_epochs or trainer.max_steps")
         phase = self.schedule
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: phase.learning_rate(min(1.0, (step + 0.5) / steps))
@@ -238,8 +245,8 @@ class FramesTask(SpeechTask):
 class PredictionTask(SpeechTask):
     """A `FrameModel` that learns to say what the next frame's features will be.
 
-    The loss is the squared error summed over a frame's features, its mean over all frames but each
-    utterance's first, which nothing predicts. Features are not normalised.
+    The loss is the mean squared error over the features of all frames but each utterance's first, which
+    nothing predicts. Features are not normalised.
 
     Args:
         network: the network, with an output for each of its front end's features.
@@ -286,6 +293,6 @@ class PredictionTask(SpeechTask):
         """The mean, and over how many frames."""
         features, _ = self.network.front_end(batch.waveform)
         predicted, _ = self.network.read(features[:, :-1])
-        errors = (predicted - features[:, 1:]).square().sum(dim=2)
+        errors = (predicted - features[:, 1:]).square().mean(dim=2)
         real = torch.arange(1, features.shape[1], device=errors.device) < self.frames_of(batch).unsqueeze(1)
         return errors[real].mean(), int(real.sum())

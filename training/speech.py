@@ -54,7 +54,8 @@ class Buckets(DistributedSampler[Any]):
         world, rank: how many processes there are, and which this is.
     """
 
-    # a DistributedSampler, or Lightning would deal out each process's share once more
+    # For Lightning: a DistributedSampler, or each process's share would be dealt out once more; and the order
+    # is drawn with the first batch, as a resumed run makes the iterator before it says which epoch it is
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, world: int, rank: int) -> None:
         super().__init__(lengths, world, rank, seed=seed)  # type: ignore[arg-type]
@@ -72,8 +73,8 @@ class Buckets(DistributedSampler[Any]):
         for first in range(0, count, POOL):
             pool = slice(edges[first], edges[min(first + POOL, count)])
             order[pool] = order[pool][np.argsort(self.lengths[order[pool]], kind="stable")]
-        batches = generator.permutation(count)[self.rank :: self.num_replicas]
-        return iter([order[edges[number] : edges[number + 1]].tolist() for number in batches])
+        for number in generator.permutation(count)[self.rank :: self.num_replicas]:
+            yield order[edges[number] : edges[number + 1]].tolist()
 
 
 class Utterances(Dataset[SpeechBatch]):

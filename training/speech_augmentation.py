@@ -126,6 +126,6 @@ class Masking(nn.Module):
         """[batch, count], True on a stretch of up to `longest`."""
         draw = torch.rand(2, len(features), 1, device=features.device)
         width = (draw[0] * (longest + 1)).floor()
-        start = (draw[1] * (count - width).clamp(min=0.0)).floor()
+        start = (draw[1] * (count - width + 1.0).clamp(min=0.0)).floor()
         place = torch.arange(count, device=features.device)
         return (place >= start) & (place < start + width)

@@ -22,6 +22,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.service import small_frames
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
 # What the small graph multiplies the sum of the pixels by, for each class.
@@ -164,10 +166,43 @@ def write_artifact() -> Artifact:
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory, write_artifact: Artifact) -> Path:
-    """A store that holds the small artifact as digits version 1."""
+def small_frames_graph() -> bytes:
+    """The graph of `small_frames`."""
+    return small_frames.small_frames_graph()
+
+
+@pytest.fixture(scope="session")
+def write_frames_artifact(small_frames_graph: bytes) -> Artifact:
+    """Write the small artifact of `small_frames` into a store and return its folder; `change` edits the
+    card.
+    """
+
+    def write(
+        store: Path,
+        name: str = "frames",
+        version: str = "1",
+        change: Callable[[dict[str, Any]], object] | None = None,
+    ) -> Path:
+        folder = store / name / version
+        folder.mkdir(parents=True)
+        card = small_frames.small_frames_card(small_frames_graph, name, version)
+        if change is not None:
+            change(card)
+        (folder / "model.onnx").write_bytes(small_frames_graph)
+        (folder / "card.json").write_text(json.dumps(card))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_store(
+    tmp_path_factory: pytest.TempPathFactory, write_artifact: Artifact, write_frames_artifact: Artifact
+) -> Path:
+    """A store that holds the small artifacts as digits version 1 and frames version 1."""
     store = tmp_path_factory.mktemp("store")
     write_artifact(store)
+    write_frames_artifact(store)
     return store
 
 

@@ -28,7 +28,7 @@ def start(*flags: object) -> tuple[int, str]:
 
 
 def test_it_says_what_it_serves_and_where(small_server: Any) -> None:
-    loaded, serving = small_server.log()[:2]
+    loaded, _, serving = small_server.log()[:3]
     assert (loaded["event"], loaded["model"], loaded["version"]) == ("loaded", "digits", "1")
     assert serving["event"] == "serving"
     assert httpx.get(serving["docs"]).status_code == 200
@@ -53,7 +53,7 @@ def test_a_running_request_is_finished_before_stopping(
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b'"digit":' in answer
         assert server.process.wait(timeout=60) == 0
-        assert [line["event"] for line in server.log()] == ["loaded", "serving", "request"]
+        assert [line["event"] for line in server.log()] == ["loaded", "loaded", "serving", "request"]
 
 
 def connection_is_accepted(address: tuple[str, int]) -> bool:

@@ -98,10 +98,9 @@ def test_the_other_commands_are_the_same_program(tmp_path: Path) -> None:
     assert "--hidden-size" in run("gradients", "--help").stdout
 
 
-def test_help_names_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["training", "--help"])
+def test_help_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main()
+        main(["--help"])
     assert stop.value.code == 0
     assert "`curves` draws the losses of runs, `gradients`" in " ".join(capsys.readouterr().out.split())
 

@@ -1,5 +1,6 @@
 """Every recipe trains, and the authors' recipes say what the authors did."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from models import DigitClassifier, SequenceModel
-from training.data import DATASETS, Digits, Split
+from models import DigitClassifier, FrameModel, SequenceModel
+from training.data import DATASETS, SPEECH, Digits, Segment, Speech, Split, Utterance
+from training.data.phones import CLASSES, SCORED_AS
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
@@ -20,15 +22,42 @@ def load_noise(split: Split, _root: Path) -> Digits:
     return Digits("mnist", split, pixels, np.arange(8), 255, {})
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_takes_a_step(recipe: Path, train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def hear_noise(dataset: str, sample_rate: int, labels: tuple[str, ...], silence: str) -> Speech:
+    """Utterances with the classes of a data set, and no more of them than a step needs."""
+    generator = np.random.default_rng(0)
+    utterances = []
+    for number in range(8):
+        samples = generator.uniform(-0.1, 0.1, sample_rate // 4 + number).astype(np.float32)
+        middle, label = len(samples) // 2, labels[number]
+        segments = (Segment(0, middle, label), Segment(middle, len(samples), silence))
+        utterances.append(Utterance(str(number), "", samples, segments, label))
+    scored = {label: SCORED_AS.get(label, label) for label in labels}
+    return Speech(dataset, "train", sample_rate, labels, silence, scored, tuple(utterances), {})
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All data sets, without their data."""
     for name in DATASETS:
         monkeypatch.setitem(DATASETS, name, load_noise)
+    for name in SPEECH:
+
+        def load(_split: Split, _root: Path, _options: Mapping[str, Any], name: str = name) -> Speech:
+            if name == "fsdd":
+                return hear_noise(name, 8_000, (*"0123456789", "silence"), "silence")
+            return hear_noise(name, 16_000, tuple(CLASSES), "sil")
+
+        monkeypatch.setitem(SPEECH, name, load)
+
+
+@pytest.mark.usefixtures("noise")
+@pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_takes_a_step(recipe: Path, train: Any) -> None:
     content = yaml.safe_load(recipe.read_text())
     model = content["model"].get("init_args", content["model"])
     network = "classifier" if "classifier" in model else "network"
     small = [f"--model.{network}.hidden_size=6", "--data.batch_size=8"]  # as many as there are: one batch
-    if network == "network":
+    if "problem" in content["data"].get("init_args", {}):
         small += ["--data.length=8", "--data.steps=1"]
     one_step = ["max_epochs=1", "num_sanity_val_steps=0"]
     here = ["accelerator=cpu", "devices=1", "strategy=auto", "logger=false"]
@@ -53,10 +82,9 @@ def test_every_recipe_takes_a_step(recipe: Path, train: Any, monkeypatch: pytest
 def test_every_recipe_builds_at_its_own_size(recipe: Path) -> None:
     model = yaml.safe_load(recipe.read_text())["model"]
     model = model.get("init_args", model)
-    made = (
-        DigitClassifier(**model["classifier"]) if "classifier" in model else SequenceModel(**model["network"])
-    )
     options = model.get("classifier", model.get("network"))
+    kind = DigitClassifier if "classifier" in model else SequenceModel
+    made = (FrameModel if "front_end" in options else kind)(**options)
     assert made.rnn.hidden_size == options["hidden_size"]
 
 
@@ -80,6 +108,18 @@ AUTHORS_DTRIVS = [
     (170, 0.6, 0.9, 7e-4, 2e-4, 1),
     (360, 0.3, 0.3, 7e-4, 5e-5, None),
     (512, 0.3, 0.3, 3e-4, 7e-5, None),
+]
+# cell, hidden sizes, filter, its options
+AUTHORS_TIMIT_LSTMS = [
+    ("lstm", (84, 120, 158), "identity", NONE),
+    ("momentum-lstm", (84, 120, 158), "momentum", {"mu": 0.3, "epsilon": 0.1}),
+    ("adam-lstm", (158,), "adam", {"mu": 0.3, "epsilon": 0.1, "beta": 0.999}),
+    ("rmsprop-lstm", (158,), "rmsprop", {"epsilon": 0.1, "beta": 0.999}),
+    ("nesterov-lstm", (158,), "nesterov", {"epsilon": 0.1, "restart": 2}),
+]
+AUTHORS_TIMIT_DTRIVS = [
+    ("dtriv", (224, 322), "identity", NONE),
+    ("momentum-dtriv", (224, 322), "momentum", {"mu": 0.3, "epsilon": 0.1}),
 ]
 
 
@@ -108,9 +148,43 @@ def authors() -> dict[str, dict[str, Any]]:
     return table
 
 
+def authors_of_timit() -> dict[str, dict[str, Any]]:
+    """Their recipes for TIMIT, by name."""
+    lstm = {"initialization": "authors-timit"}, {}, 1e-4, 32
+    dtriv = (
+        {"recurrence": "orthogonal", "bias": False},
+        {"orthogonal_lr": 2e-4, "rebase_every": None},
+        1e-3,
+        128,
+    )
+    table = {}
+    for cells, (more, orthogonal, lr, batch_size) in (
+        (AUTHORS_TIMIT_LSTMS, lstm),
+        (AUTHORS_TIMIT_DTRIVS, dtriv),
+    ):
+        for cell, sizes, rule, options in cells:
+            for size in sizes:
+                network = {"output_size": 129, "front_end": "log_magnitude_stft", "hidden_size": size}
+                network |= {"filter": rule, **({"filter_options": options} if options else {}), **more}
+                optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": lr}}
+                data = {"dataset": "timit", "sample_rate": 8000, "batch_size": batch_size}
+                table[f"timit-{cell}-{size}"] = {
+                    "seed_everything": 0,
+                    "trainer": {"max_epochs": 700, "gradient_clip_val": 1.0},
+                    "model": {
+                        "class_path": "training.frames.PredictionTask",
+                        "init_args": {"network": network, "optimizer": optimizer, **orthogonal},
+                    },
+                    "data": {"class_path": "training.speech.SpeechData", "init_args": data},
+                }
+    return table
+
+
 def test_the_authors_recipes_are_the_authors() -> None:
     found = {path.stem: yaml.safe_load(path.read_text()) for path in (RECIPES / "authors").iterdir()}
-    expected = {
+    expected = authors_of_timit()
+    assert len(expected) == 13
+    expected |= {
         name: {
             "seed_everything": 0,
             "trainer": {"max_epochs": 150, "gradient_clip_val": 1.0},
@@ -123,5 +197,5 @@ def test_the_authors_recipes_are_the_authors() -> None:
         }
         for name, model in authors().items()
     }
-    assert len(expected) == 20
+    assert len(expected) == 33
     assert found == expected

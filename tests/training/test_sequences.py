@@ -135,7 +135,7 @@ def test_a_checkpoint_holds_the_network_and_is_no_digit_classifier(train: Any, t
     assert saved["provenance"]["recipe"]["data"]["init_args"]["length"] == 4
     network = SequenceModel(**saved["sequence_model"]["config"])
     network.load_state_dict(saved["sequence_model"]["weights"])
-    with pytest.raises(ExportError, match="holds no digit classifier"):
+    with pytest.raises(ExportError, match="holds neither a digit classifier nor a frame model"):
         read_checkpoint(path)
 
 
