@@ -14,7 +14,15 @@ from service import frames
 from service.audio import InvalidSamplesError
 from service.engine import Engine, UnknownModelError
 from service.outbox import MessagesGoneError
-from service.protocol import EXPECTED_OPENING, Failure, Resume, Start, parse_later, parse_opening
+from service.protocol import (
+    EXPECTED_OPENING,
+    Disconnected,
+    Failure,
+    Resume,
+    Start,
+    parse_later,
+    parse_opening,
+)
 from service.session import AudioTooLongError, Reason, Session
 from service.sessions import Sessions, TooManyStreamsError, UnknownTokenError
 from service.settings import Settings
@@ -58,7 +66,7 @@ class Connection:
         await self._receive()
         try:
             await self._write_now({"type": "websocket.accept"})
-        except Failure:
+        except Disconnected:
             return
         self._start(self._read())
         try:
@@ -69,7 +77,8 @@ class Connection:
             if self._session is not None:
                 self._sessions.detach(self._session, self)
         await asyncio.wait(self._tasks)
-        await self._close(failure)
+        if not isinstance(failure, Disconnected):
+            await self._close(failure)
         outcome = "finished" if failure is None else failure.code
         log.info("stream connection", stream=self._session and self._session.name, outcome=outcome)
 
@@ -275,7 +284,7 @@ class Connection:
     async def _next(self) -> Message:
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            raise _gone()
+            raise Disconnected
         return message
 
     async def _write_json(self, message: dict[str, Any]) -> None:
@@ -285,7 +294,7 @@ class Connection:
         try:
             await self._send(message)
         except (OSError, RuntimeError) as error:  # from servers whose connection is closed or closing
-            raise _gone() from error
+            raise Disconnected from error
 
     async def _close(self, failure: Failure | None) -> None:
         try:
@@ -298,12 +307,8 @@ class Connection:
                     await self._write_json(failure.message(token))
                     code, reason = failure.close, failure.code
                 await self._write_now({"type": "websocket.close", "code": code, "reason": reason})
-        except (TimeoutError, Failure):
+        except (TimeoutError, Disconnected):
             pass  # nobody is there to read it
-
-
-def _gone() -> Failure:
-    return Failure("dropped", 1006, "the client has left")
 
 
 def _failure(reason: Reason, settings: Settings) -> Failure:

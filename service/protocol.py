@@ -96,6 +96,13 @@ class Failure(Exception):  # noqa: N818 - it ends a connection, not always the s
         return {name: value for name, value in fields.items() if value is not None}
 
 
+class Disconnected(Failure):
+    """The client has left; nobody is there to be told."""
+
+    def __init__(self) -> None:
+        super().__init__("dropped", 1006, "the client has left")
+
+
 def parse_opening(text: str) -> Start | Resume:
     """A connection's first message.
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import Engine, engine
-from service.batching import InvalidTensorsError
+from service.batching import InvalidTensorsError, Layout, Request
 from service.engine import EngineStoppedError, UnknownModelError
 from service.store import Model, load_store
 
@@ -242,6 +242,25 @@ def test_an_answer_that_is_not_taken_harms_no_other(small_store: Path) -> None:
             return await running.infer("digits", request(2), ["h_next"])
 
     assert asyncio.run(main())["h_next"] == 2
+
+
+def test_a_batch_that_cannot_be_put_together_is_run_apart(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Layout.stack
+
+    def short_of_memory(layout: Layout, requests: Sequence[Request]) -> Any:
+        if len(requests) > 2:
+            raise MemoryError
+        return stack(layout, requests)
+
+    monkeypatch.setattr(Layout, "stack", short_of_memory)
+
+    async def main() -> list[dict[str, np.ndarray]]:
+        async with Engine(small_store, lanes=1) as running:
+            return await asyncio.gather(*(running.infer("digits", request(n), ["h_next"]) for n in range(9)))
+
+    assert [answer["h_next"].item() for answer in asyncio.run(main())] == [*range(9)]
 
 
 def test_ready_while_it_runs(small_store: Path) -> None:

@@ -34,6 +34,7 @@ def test_every_operation_has_a_summary_a_description_and_documented_errors(
     assert set(operations) == {
         "post /v1/digits",
         "post /v1/frames",
+        "get /v1/frames/stream",
         "get /v2/health/live",
         "get /v2/health/ready",
     }

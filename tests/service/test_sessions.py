@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+from service import sessions
 from service.batching import Layout, Request
 from service.outbox import MessagesGoneError
 from service.session import Reason, Session
@@ -227,6 +228,16 @@ def test_a_failed_attachment_leaves_the_stream_as_it_is(world: World) -> None:
         world.sessions.attach(session, Connection(), 5)
     assert session.listener is connection
     assert connection.reason is None
+
+
+def test_why_streams_ended_is_not_remembered_forever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_REMEMBERED", 2)
+    ended = [world.open()[0] for _ in range(3)]
+    for session in ended:
+        world.sessions.end(session, Reason.FAILED)
+    told = [world.find(session) or "" for session in ended]
+    assert told[0].startswith("no stream has this token")
+    assert told[1:] == ["the stream ended 0 seconds ago: the reason was: failed"] * 2
 
 
 def test_shutdown_ends_all(world: World) -> None:
