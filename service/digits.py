@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
 
 from service import images, ink, pixels
 from service.engine import Engine, UnknownModelError
@@ -19,6 +18,7 @@ from service.examples import SEVEN, TWO
 from service.problems import Problem, documented
 from service.settings import Settings
 from service.store import Model, StoreError, Tensor
+from service.uploads import form_file
 
 MODEL = "digits"
 LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
@@ -138,7 +138,7 @@ async def classify(
     Or send such pixels as JSON, one image or a batch; those are read as they are.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await _uploaded_file(request) if content_type == "multipart/form-data" else await request.body()
+    body = await form_file(request, _IMAGE) if content_type == "multipart/form-data" else await request.body()
     started = time.perf_counter()
     state = request.app.state
     model = _model(state.engine)
@@ -188,20 +188,6 @@ def _model(engine: Engine) -> Model:
         return engine.model(MODEL)
     except UnknownModelError as error:
         raise Problem(404, "Unknown model", str(error)) from None
-
-
-async def _uploaded_file(request: Request) -> bytes:
-    async with request.form(max_files=1, max_fields=8) as form:
-        upload = form.get("file")
-        if isinstance(upload, UploadFile):
-            return await upload.read()
-        fields = ", ".join(
-            f"the file {name!r}" if isinstance(value, UploadFile) else f"the text {name!r}"
-            for name, value in form.items()
-        )
-    raise Problem(
-        422, "No file", f"the form has {fields or 'no fields'}", f"a form field 'file' with {_IMAGE}"
-    )
 
 
 def _read(content_type: str, body: bytes, settings: Settings) -> pixels.Images:
