@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
 from service import digits, frames, health, problems, streams
-from service.engine import Engine
+from service.engine import Engine, UnknownModelError
 from service.middleware import BodyLimit, RequestContext
 from service.settings import Settings
 
@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.streams = streams.Streams(engine, settings)
     problems.install(app)
+    app.add_exception_handler(UnknownModelError, _unknown_model)
     app.include_router(digits.router)
     app.include_router(frames.router)
     app.include_router(streams.router)
@@ -57,6 +58,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestContext)  # the outermost, as it is added last
     return app
+
+
+async def _unknown_model(request: Request, error: Exception) -> Response:
+    return problems.respond(problems.Problem(404, "Unknown model", str(error)), request.scope["path"])
 
 
 async def _front() -> RedirectResponse:

@@ -13,12 +13,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from service import images, ink, pixels
-from service.engine import Engine, UnknownModelError
 from service.examples import SEVEN, TWO
 from service.problems import Problem, documented
 from service.settings import Settings
 from service.store import Model, StoreError, Tensor
-from service.uploads import form_file
+from service.uploads import UNTYPED, form_file, media_type
 
 MODEL = "digits"
 LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
@@ -30,8 +29,6 @@ _JSON = (
     '{"pixels": image} or {"images": [image, ...]}; an image is 28 rows of 28 numbers or 784 numbers, '
     "0 to 1 or 0 to 255, light ink on a dark ground"
 )
-# The content types of clients that do not say what they send, such as curl's --data-binary.
-_UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
 class Trace(BaseModel):
@@ -137,11 +134,11 @@ async def classify(
     It is redrawn as MNIST was made: the ink is found, scaled into 20x20 pixels and centred by mass in 28x28.
     Or send such pixels as JSON, one image or a batch; those are read as they are.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = media_type(request)
     body = await form_file(request, _IMAGE) if content_type == "multipart/form-data" else await request.body()
     started = time.perf_counter()
     state = request.app.state
-    model = _model(state.engine)
+    model = state.engine.model(MODEL)
     asked = await asyncio.get_running_loop().run_in_executor(
         state.decoders, _read, content_type, body, state.settings
     )
@@ -183,18 +180,11 @@ def check(model: Model) -> None:
         )
 
 
-def _model(engine: Engine) -> Model:
-    try:
-        return engine.model(MODEL)
-    except UnknownModelError as error:
-        raise Problem(404, "Unknown model", str(error)) from None
-
-
 def _read(content_type: str, body: bytes, settings: Settings) -> pixels.Images:
     """The pixels a request asks about; what is wrong with it becomes a problem."""
     is_json = content_type == "application/json" or content_type.endswith("+json")
     is_image = content_type == "multipart/form-data" or content_type.startswith("image/")
-    if content_type in _UNTYPED:
+    if content_type in UNTYPED:
         is_json = body.lstrip()[:1] in (b"{", b"[")  # no image format begins with these
         is_image = not is_json
     try:

@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from exports.card import Card
 from service import audio, formats
-from service.engine import Engine, UnknownModelError
+from service.engine import Engine
 from service.problems import Problem, documented
 from service.settings import Settings
 from service.store import Model, StoreError, Tensor
 from service.transcript import Segment, Transcript
-from service.uploads import form_file
+from service.uploads import UNTYPED, form_file, media_type
 
 MODEL = "frames"
 CHUNK_SECONDS = 10  # heard in one inference, so that long recordings share the lanes with other requests
@@ -30,8 +30,6 @@ _AUDIO = (
     "a WAV, FLAC, OGG (Vorbis or Opus), MP3, NIST SPHERE, AIFF, AU or CAF file; "
     "convert others, such as M4A or WebM, before"
 )
-# The content types of clients that do not say what they send, such as curl's --data-binary.
-_UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 _INPUTS = {"waveform": ("float32", 2), "lengths": ("int32", 1)}  # dtype and number of dimensions
 _OUTPUTS = {"probabilities": ("float32", 3), "frames": ("int32", 1)}
 
@@ -120,10 +118,10 @@ async def hear(
     Any sample rate and number of channels will do: channels are mixed by their mean, and resampled to the
     model's rate.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = media_type(request)
     if content_type == "multipart/form-data":
         body = await form_file(request, _AUDIO)
-    elif content_type in _UNTYPED or content_type.startswith("audio/"):
+    elif content_type in UNTYPED or content_type.startswith("audio/"):
         body = await request.body()
     else:
         raise Problem(
@@ -134,7 +132,7 @@ async def hear(
         )
     started = time.perf_counter()
     state = request.app.state
-    card = _model(state.engine).card
+    card = state.engine.model(MODEL).card
     waveform = await asyncio.get_running_loop().run_in_executor(
         state.decoders, _decode, body, card, state.settings
     )
@@ -198,13 +196,6 @@ def timing(card: Card) -> tuple[int, int]:
 
 def _told(tensors: Mapping[str, tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({dtype}, {count}-D)" for name, (dtype, count) in tensors.items()) or "none"
-
-
-def _model(engine: Engine) -> Model:
-    try:
-        return engine.model(MODEL)
-    except UnknownModelError as error:
-        raise Problem(404, "Unknown model", str(error)) from None
 
 
 def _decode(body: bytes, card: Card, settings: Settings) -> audio.Waveform:

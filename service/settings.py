@@ -43,7 +43,11 @@ class Settings(BaseSettings):
         le=4096,
         description="images, or pieces of audio, of several requests that may run as one inference",
     )
-    max_body_bytes: int = Field(16 * 2**20, ge=1, description="refuse longer request bodies")
+    max_body_bytes: int = Field(
+        64 * 2**20,  # ten minutes of speech: stereo, 24 bits, 16 kHz
+        ge=1,
+        description="refuse longer request bodies",
+    )
     max_image_pixels: int = Field(
         50_000_000,
         ge=1,

@@ -1,4 +1,4 @@
-"""A file that a client uploads in a form."""
+"""What a client uploads: as the body, or as a file in a form."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 
 from service.problems import Problem
+
+# The content types of clients that do not say what they send, such as curl's --data-binary.
+UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
+
+
+def media_type(request: Request) -> str:
+    """The body's media type, in lower case and without parameters; empty if the client does not say."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def form_file(request: Request, expected: str) -> bytes:
