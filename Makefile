@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help serve setup test lint models bench-training bench-streaming clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped models (HOST, PORT)
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)

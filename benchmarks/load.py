@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +28,14 @@ class Load:
         sent: messages of audio that were due in the measured time.
         times: seconds until the answers to these, as many as there were.
         lags: seconds by which these were sent later than due.
+        used: processor seconds a second of what was asked for, while these were sent.
     """
 
     streams: int
     sent: int
     times: np.ndarray
     lags: np.ndarray
+    used: list[float]
 
     @property
     def answered(self) -> int:
@@ -71,8 +74,23 @@ class _Stream:
             self.unsent = data
 
 
-def play(address: tuple[str, int], count: int, sample_rate: int, warm_up: float, seconds: float) -> Load:
+def play(
+    address: tuple[str, int],
+    count: int,
+    sample_rate: int,
+    warm_up: float,
+    seconds: float,
+    usage: Callable[[], list[float]],
+) -> Load:
     """Play noise into `count` streams for `warm_up` seconds and then for `seconds` that count.
+
+    Args:
+        address: of the server.
+        count: of streams.
+        sample_rate: of the audio, Hz.
+        warm_up: seconds.
+        seconds: of audio that count.
+        usage: processor seconds that were used by now, by whatever is to be watched.
 
     Raises:
         RuntimeError: the server refused or ended a stream.
@@ -91,6 +109,7 @@ def play(address: tuple[str, int], count: int, sample_rate: int, warm_up: float,
     times: list[float] = []
     lags: list[float] = []
     number = sent = 0
+    before: list[float] = []
     end = last + 2.0  # for the last answers
     while (now := time.perf_counter()) < end:
         due = begin + number * step
@@ -103,15 +122,19 @@ def play(address: tuple[str, int], count: int, sample_rate: int, warm_up: float,
                 lags.append(time.perf_counter() - due)
             number += 1
             due = begin + number * step
+        if not before and now >= first:
+            before, since = usage(), now
         if due >= last and not any(stream.waiting for stream in streams):
             break
         for file, _ in poll.poll(max(0.0, min(due, end) - time.perf_counter())):
             stream = by_file[file]
             now = time.perf_counter()
             times += [now - due for due in _receive(stream) if due >= first]
+    elapsed = time.perf_counter() - since
+    used = [(now - then) / elapsed for now, then in zip(usage(), before, strict=True)]
     for stream in streams:
         stream.socket.close()
-    return Load(count, sent, np.array(times), np.array(lags))
+    return Load(count, sent, np.array(times), np.array(lags), used)
 
 
 def _connect(address: tuple[str, int], sample_rate: int) -> _Stream:

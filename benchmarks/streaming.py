@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for count in options.streams:
         with serve(options.store, count) as (address, process):
-            before = (cpu_seconds(process.pid), cpu_seconds(os.getpid()))
-            begin = time.perf_counter()
-            load = play(address, count, card.sample_rate or 8000, WARM_UP, options.seconds)
-            elapsed = time.perf_counter() - begin
-            used = (cpu_seconds(process.pid) - before[0], cpu_seconds(os.getpid()) - before[1])
-        rows.append(Row(load, used[0] / elapsed, used[1] / elapsed))
+            usage = partial(cpu_seconds, (process.pid, os.getpid()))
+            load = play(address, count, card.sample_rate or 8000, WARM_UP, options.seconds, usage)
+        rows.append(Row(load, *load.used))
         print(text(rows[-1]), flush=True)
     write(rows, raw(folder, card), options.out)
     return 0
@@ -102,10 +100,13 @@ def _address(process: subprocess.Popen[bytes], log: int) -> tuple[str, int]:
     raise RuntimeError(f"the server ended with {process.returncode}: {os.pread(log, 2**16, 0).decode()}")
 
 
-def cpu_seconds(process: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(processes: Sequence[int]) -> list[float]:
+    """Processor time that each process has used."""
+    used = []
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        used.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return used
 
 
 def raw(folder: Path, card: Card) -> dict[int, float]:

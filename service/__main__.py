@@ -50,6 +50,7 @@ def serve() -> None:
         http="httptools",
         ws=WebSocketProtocol,
         ws_max_size=4 * settings.max_chunk_bytes,  # so that what is a little too long gets an answer
+        ws_ping_timeout=None,  # pongs wait behind audio that waits; streams have limits of their own
         ws_per_message_deflate=False,  # audio and probabilities hardly shrink
         log_config=None,
         access_log=False,

@@ -98,6 +98,19 @@ def decode(data: bytes, sample_rate: int, limits: Limits) -> Waveform:
         ) from error
 
 
+def check_samples(samples: Waveform) -> None:
+    """Make sure that samples of floating point, of any shape, are numbers that audio has.
+
+    Raises:
+        InvalidSamplesError
+    """
+    peak = max(samples.max(initial=0), -samples.min(initial=0))
+    if not np.isfinite(peak):
+        raise InvalidSamplesError("the audio has samples that are NaN or infinite")
+    if peak > LOUDEST:
+        raise InvalidSamplesError(f"the audio has a sample of size {peak:g}, where full scale is 1")
+
+
 class _Memory(io.BytesIO):
     """A file in memory that stays where it is when told to go where it cannot: damaged headers do so, and
     libsndfile expects no exception then.
@@ -143,11 +156,7 @@ def _blocks(sound: Any, limits: Limits) -> Iterator[Waveform]:
     while len(block := sound.read(out=buffer)):
         count += len(block)
         _check_length(sound, count, limits)
-        peak = max(block.max(), -block.min())
-        if not np.isfinite(peak):
-            raise InvalidSamplesError("the audio has samples that are NaN or infinite")
-        if peak > LOUDEST:
-            raise InvalidSamplesError(f"the audio has a sample of size {peak:g}, where full scale is 1")
+        check_samples(block)
         yield block
 
 

@@ -172,7 +172,8 @@ class Streamer:
 
     async def _converse(self) -> None:
         """Make a connection, and go on until the result or the connection's end."""
-        async with connect(self._url, compression=None) as socket:
+        # a server that is busy with what was sent answers no pings
+        async with connect(self._url, compression=None, ping_timeout=None) as socket:
             start = await self._open(socket)
             sender = asyncio.create_task(self._send(socket, start))
             try:
@@ -228,11 +229,18 @@ class Streamer:
             pass
 
     def _read(self, text: str | bytes) -> dict[str, Any]:
-        message: dict[str, Any] = orjson.loads(text)
-        if message["type"] == "error" and message["code"] != _SHUTTING_DOWN:
+        try:
+            message: dict[str, Any] = orjson.loads(text)
+            kind = message["type"]
+            token = None if kind == "error" else message["resume"]
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            raise StreamError(f"{self._url} is no stream of this service: it says {text[:80]!r}") from None
+        if kind == "error":
+            if message["code"] == _SHUTTING_DOWN:
+                raise ConnectionResetError("the server is shutting down")
             expected = f"; expected: {message['expected']}" if "expected" in message else ""
             raise StreamError(f"the server ended the stream: {message['detail']}{expected}")
-        self._token = message["resume"]
+        self._token = token
         self._display.show(message)
         return message
 

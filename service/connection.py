@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import orjson
@@ -68,7 +69,7 @@ class Connection:
             await self._write_now({"type": "websocket.accept"})
         except Disconnected:
             return
-        self._start(self._read())
+        self._start(self._read)
         try:
             failure = await self._outcome
         finally:
@@ -95,12 +96,12 @@ class Connection:
         if not self._outcome.done():
             self._outcome.set_result(failure)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._tasks.append(asyncio.create_task(self._guard(work)))
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except Failure as failure:
             self._settle(failure)
         except Exception:
@@ -111,7 +112,7 @@ class Connection:
 
     async def _read(self) -> None:
         session = await self._open()
-        self._start(self._write(session))
+        self._start(partial(self._write, session))
         while True:
             while session.full or session.finishing:  # a client that has finished has nothing more to say
                 await self._wait_for_room()

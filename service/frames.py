@@ -121,7 +121,7 @@ async def hear(
     content_type = media_type(request)
     if content_type == "multipart/form-data":
         body = await form_file(request, _AUDIO)
-    elif content_type in UNTYPED or content_type.startswith("audio/"):
+    elif content_type in {*UNTYPED, "application/ogg"} or content_type.startswith("audio/"):
         body = await request.body()
     else:
         raise Problem(

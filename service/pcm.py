@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import soxr
 
-from service.audio import LOUDEST, InvalidSamplesError, Waveform
+from service.audio import Waveform, check_samples
 
 Encoding = Literal["pcm16", "float32"]  # both little endian
 
@@ -61,7 +61,7 @@ class PCMDecoder:
             waveform: Waveform = np.multiply(samples, _FULL_SCALE, dtype=np.float32)
         else:
             waveform = samples.astype(np.float32, copy=False)
-            _check(waveform)
+            check_samples(waveform)
         self._part = data[count * self._dtype.itemsize :]
         self.samples += count
         if self._resampler is not None:
@@ -80,11 +80,3 @@ class PCMDecoder:
     def drop_part(self) -> None:
         """Forget the bytes of a sample that has not arrived whole."""
         self._part = b""
-
-
-def _check(waveform: Waveform) -> None:
-    peak = max(waveform.max(initial=0), -waveform.min(initial=0))
-    if not np.isfinite(peak):
-        raise InvalidSamplesError("the audio has samples that are NaN or infinite")
-    if peak > LOUDEST:
-        raise InvalidSamplesError(f"the audio has a sample of size {peak:g}, where full scale is 1")

@@ -93,7 +93,7 @@ class Microphone:
         except (ImportError, OSError) as error:  # OSError: it lacks the library PortAudio
             raise SourceError(
                 f"the microphone needs the package sounddevice ({error}); "
-                "install it with: pip install 'momentum-serve[microphone]'"
+                "install it in the project's folder with: pip install -e '.[microphone]'"
             ) from None
         try:
             self.rate = int(sounddevice.query_devices(kind="input")["default_samplerate"])

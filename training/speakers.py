@@ -34,25 +34,41 @@ def main(arguments: Sequence[str]) -> int:
         help="where to write (default: %(default)s)",
     )
     options, rest = parser.parse_known_args(arguments)
-    data = yaml.safe_load(options.config.read_text())["data"]
-    asked = data.get("init_args", data).get("options", {})
-    if "speakers" not in asked:
-        parser.error(f"{options.config}: data.options names no speakers")
+    try:
+        data = yaml.safe_load(options.config.read_text())["data"]
+        asked = data.get("init_args", data).get("options", {})
+        speakers = asked["speakers"]
+    except OSError as error:
+        parser.error(f"{options.config}: cannot be read ({error.strerror})")
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
+        parser.error(f"{options.config}: its data.options names no speakers")
     results = {}
-    for speaker in asked["speakers"]:
+    command = " ".join(["python -m training speakers --config", str(options.config), *without_data(rest)])
+    for speaker in speakers:
         run = Path("runs") / f"{options.config.stem}-without-{speaker}"
-        left_out = [f"--data.options={json.dumps(asked | {'leave_out': speaker})}"]
-        left_out += [f"--trainer.default_root_dir={run}", *rest]
+        left_out = [*rest, f"--data.options={json.dumps(asked | {'leave_out': speaker})}"]
+        left_out += [f"--trainer.default_root_dir={run}"]
         cli.main(["fit", "--config", str(options.config), *left_out])
         best = ["--ckpt_path", str(run / "best.ckpt")]
         trainer = cli.main(["test", "--config", str(options.config), *left_out, *best])
         results[speaker] = {name: float(trainer.callback_metrics[f"test/{name}"]) for name in METRICS}
-        write(results, options.config, options.out)
+        write(results, command, options.out)
     return 0
 
 
-def write(results: Mapping[str, Mapping[str, float]], recipe: Path, out: Path) -> None:
-    """Write the table, with a mean over the speakers so far."""
+def without_data(arguments: Sequence[str]) -> list[str]:
+    """Options without where the data are, which is everybody's own."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument == "--data":
+            skip = not skip
+        elif not argument.startswith("--data="):
+            kept.append(argument)
+    return kept
+
+
+def write(results: Mapping[str, Mapping[str, float]], command: str, out: Path) -> None:
+    """Write the table, with a mean over the speakers so far, and the command that made it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{out}.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -61,8 +77,8 @@ def write(results: Mapping[str, Mapping[str, float]], recipe: Path, out: Path) -
     lines = [
         "# Speakers that were not heard in training",
         "",
-        f"Made by `python -m training speakers --config {recipe}`: for each speaker a training without",
-        "him, tested on all of his recordings.",
+        f"Made by `{command}`: for each speaker a training",
+        "without him, tested on all of his recordings.",
         "",
         "| speaker | utterances right | frames right |",
         "| --- | ---: | ---: |",

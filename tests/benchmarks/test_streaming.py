@@ -1,13 +1,15 @@
 """The streaming benchmark plays into a real server and counts right; how fast anything is, no test says."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import streaming
+from benchmarks import load, streaming
 from benchmarks.load import Load
+from exports.store import DEFAULT_STORE
 
 
 def test_it_plays_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,9 +30,24 @@ def test_it_plays_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_streams_are_carried_if_every_message_is_answered_in_time() -> None:
     def row(times: list[float], sent: int) -> streaming.Row:
-        return streaming.Row(Load(1, sent, np.array(times), np.zeros(sent)), 0.1, 0.1)
+        return streaming.Row(Load(1, sent, np.array(times), np.zeros(sent), [0.1, 0.1]), 0.1, 0.1)
 
     assert row([0.01] * 100, 100).carried
     assert not row([0.01] * 99, 100).carried
     assert not row([0.01] * 90 + [0.2] * 10, 100).carried
     assert not row([], 0).carried
+
+
+def test_times_count_from_when_a_message_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is late makes the service look worse, never better."""
+    send = load._Stream.send
+
+    def slow(stream: load._Stream, data: bytes) -> None:
+        time.sleep(0.15)
+        send(stream, data)
+
+    with streaming.serve(DEFAULT_STORE, 1) as (address, _):
+        monkeypatch.setattr(load._Stream, "send", slow)
+        result = load.play(address, 1, 8000, 0.0, 0.5, lambda: [0.0])
+    assert result.sent == result.answered == 5
+    assert result.milliseconds(100) > 5 * 150 - 400  # the last was due at 400 ms and sent at 750

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as serve_websocket
 
 from service import client
 
@@ -208,7 +211,7 @@ def test_a_server_that_was_started_anew(serve: Any, small_store: Path, recording
             _, errors = rest(process)
     assert process.returncode == 1
     lost, failed = errors.splitlines()
-    assert lost.startswith("lost the connection (received 1001 (going away) shutting_down; ")
+    assert lost == "lost the connection (the server is shutting down), trying to come back"
     assert failed.startswith(
         "python -m service stream: the server ended the stream: no stream has this token; it ended long ago, "
         "or was another server's or this one's before it was started anew"
@@ -258,6 +261,57 @@ def test_servers_that_cannot_be_reached(run: Run, recording: Path, address: str,
     assert status == 1
     (line,) = errors
     assert re.search(f"^python -m service stream: cannot stream to {address}: .*({message})", line)
+
+
+@contextmanager
+def answering(*answers: str) -> Iterator[str]:
+    """The address of a server that answers each connection's first message with one of these, and closes."""
+    left = list(answers)
+
+    def answer(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(left.pop(0) if left else "")
+        connection.close(1001)
+
+    with serve_websocket(answer, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield "ws://{}:{}/".format(*server.socket.getsockname())
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+SHUTTING_DOWN = '{"type": "error", "code": "shutting_down", "detail": "the server is shutting down"}'
+
+
+def test_a_server_that_stops_before_the_stream_begins(run: Run, recording: Path) -> None:
+    with answering(SHUTTING_DOWN) as address:
+        status, out, error = run(recording, "--url", address)
+    assert (status, out) == (1, [])
+    assert error == [f"python -m service stream: cannot stream to {address}: the server is shutting down"]
+
+
+def test_a_server_that_stops_when_the_client_comes_back(run: Run, recording: Path) -> None:
+    started = {"type": "started", "hop_seconds": 0.01, "resume_seconds": 0.5, "resume": "a.b.0"}
+    started["limits"] = {"message_bytes": 2**16}
+    with answering(json.dumps(started), *[SHUTTING_DOWN] * 9) as address:
+        status, out, error = run(recording, "--url", address)
+    assert (status, out) == (1, [])
+    assert error[0].startswith("lost the connection (")
+    assert error[1:] == [
+        f"python -m service stream: lost the connection to {address} and did not come back in 0.5 seconds: "
+        "the server is shutting down"
+    ]
+
+
+@pytest.mark.parametrize("answer", ["hello", "[1]", '{"type": "start", "sample_rate": 8000}', "{}"])
+def test_a_websocket_of_something_else(run: Run, recording: Path, answer: str) -> None:
+    with answering(answer) as address:
+        status, out, error = run(recording, "--url", address)
+    assert (status, out) == (1, [])
+    assert error == [f"python -m service stream: {address} is no stream of this service: it says {answer!r}"]
 
 
 def test_a_server_of_something_else(run: Run, live: Any, recording: Path) -> None:
@@ -373,7 +427,7 @@ def test_no_sounddevice(run: Run, live: Any) -> None:
     assert status == 1
     assert errors == [
         "python -m service stream: the microphone needs the package sounddevice (No module named "
-        "'sounddevice'); install it with: pip install 'momentum-serve[microphone]'"
+        "'sounddevice'); install it in the project's folder with: pip install -e '.[microphone]'"
     ]
 
 

@@ -67,3 +67,50 @@ def test_a_client_that_leaves(small_store: Path, broken: str, sent: list[str]) -
 def test_nothing_is_sent_to_a_client_that_has_left(small_store: Path) -> None:
     sent = run(small_store, [START, {"type": "websocket.disconnect", "code": 1006}])
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send"]
+
+
+def test_a_message_on_its_way_when_the_stream_is_taken_over_is_sent_again(small_store: Path) -> None:
+    """The old connection's writer must not count it as sent to the new one."""
+    audio = {"type": "websocket.receive", "bytes": bytes(1600)}
+
+    class Client:
+        def __init__(self) -> None:
+            self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+            self.sent: list[dict[str, Any]] = []
+            self.hold, self.held, self.free = "", asyncio.Event(), asyncio.Event()
+
+        async def send(self, message: Any) -> None:
+            text = message.get("text", "{}")
+            if self.hold and self.hold in text:
+                self.held.set()
+                await self.free.wait()
+            self.sent.append(json.loads(text) if "text" in message else {"type": message["type"]})
+
+        def put(self, *messages: dict[str, Any]) -> None:
+            for message in messages:
+                self.incoming.put_nowait(message)
+
+    async def main() -> list[dict[str, Any]]:
+        async with Engine(small_store, lanes=1) as engine:
+            streams = Streams(engine, Settings(store=small_store))
+            first, second = Client(), Client()
+            first.hold = second.hold = '"type":"frames"'
+            first.put({"type": "websocket.connect"}, START, audio)
+            carrying = asyncio.create_task(streams({}, first.incoming.get, first.send))
+            await first.held.wait()
+            token = first.sent[1]["resume"]
+            resume = {"type": "websocket.receive", "text": json.dumps({"type": "resume", "token": token})}
+            finish = {"type": "websocket.receive", "text": '{"type": "finish"}'}
+            second.put({"type": "websocket.connect"}, resume)
+            resuming = asyncio.create_task(streams({}, second.incoming.get, second.send))
+            await second.held.wait()
+            first.free.set()
+            await carrying
+            second.put(finish)
+            second.free.set()
+            await resuming
+            await streams.shutdown()
+            return second.sent
+
+    types = [message["type"] for message in asyncio.run(main())]
+    assert types == ["websocket.accept", "resumed", "frames", "segment", "result", "websocket.close"]

@@ -22,6 +22,7 @@ import soundfile
 import websockets
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 
 from tests.service import small_frames
 from tests.service.stream_client import Closed, CutError, StreamClient
@@ -541,6 +542,15 @@ def test_a_client_that_does_not_read_is_cut_off(hasty: Any) -> None:
         assert sent < 200 * len(audio)
     lines = closing_lines(hasty, stream)
     assert "not_reading" in [line.get("outcome") for line in lines]
+
+
+def test_pings_without_end_are_cut_off(live: Any) -> None:
+    """Their pongs must not pile up in the server for a client that does not read them."""
+    ping = Frame(Opcode.PING, b"x" * 125)
+    with StreamClient(live.address, receive_buffer=4096) as client:
+        flood = ping.serialize(mask=True) * (2**26 // 131)
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            client.socket.sendall(flood)
 
 
 def test_a_slow_reader_gets_everything(connect: Callable[[], StreamClient]) -> None:

@@ -53,6 +53,8 @@ def test_each_speaker_is_left_out_once(voices: Asked, tmp_path: Path) -> None:
     more = ["--trainer.max_epochs=12", "--model.optimizer.init_args.lr=0.03"]
     assert speakers.main(["--config", str(recipe), "--out", str(tmp_path / "a/b"), *quiet, *more]) == 0
 
+    for run in ("ann", "bob"):
+        assert (tmp_path / "runs" / f"voices-without-{run}" / "best.ckpt").is_file()
     assert {options["leave_out"] for _, options in voices} == {"ann", "bob"}
     assert all(options["speakers"] == ["ann", "bob"] for _, options in voices)
     with (tmp_path / "a/b.csv").open(newline="") as file:
@@ -64,7 +66,8 @@ def test_each_speaker_is_left_out_once(voices: Asked, tmp_path: Path) -> None:
     mean = 50.0 * (right["ann"] + right["bob"])
     text = (tmp_path / "a/b.md").read_text()
     assert f"| **mean** | {mean:.1f} % |" in text
-    assert str(recipe) in text
+    command = f"python -m training speakers --config {recipe} {' '.join([*quiet, *more])}"
+    assert f"Made by `{command}`" in text
 
 
 def test_a_recipe_that_names_no_speakers_is_refused(
@@ -75,3 +78,6 @@ def test_a_recipe_that_names_no_speakers_is_refused(
     with pytest.raises(SystemExit, match="2"):
         speakers.main(["--config", str(recipe)])
     assert "data.options names no speakers" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        speakers.main(["--config", str(tmp_path / "absent.yaml")])
+    assert "absent.yaml: cannot be read (No such file or directory)" in capsys.readouterr().err
