@@ -101,11 +101,15 @@ def test_a_message_on_its_way_when_the_stream_is_taken_over_is_sent_again(small_
             token = first.sent[1]["resume"]
             resume = {"type": "websocket.receive", "text": json.dumps({"type": "resume", "token": token})}
             finish = {"type": "websocket.receive", "text": '{"type": "finish"}'}
-            second.put({"type": "websocket.connect"}, resume)
+            second.put({"type": "websocket.connect"})
             resuming = asyncio.create_task(streams({}, second.incoming.get, second.send))
-            await second.held.wait()
+            while not second.sent:  # accepted
+                await asyncio.sleep(0)
+            # in one turn of the loop: the second takes over, and then the first finds its message sent
+            second.put(resume)
             first.free.set()
             await carrying
+            await second.held.wait()
             second.put(finish)
             second.free.set()
             await resuming
