@@ -10,12 +10,13 @@ import sys
 import structlog
 import uvicorn
 
-from service import client, logs
+from service import logs
 from service.app import create_app
+from service.client import stream as client
+from service.engine.store import StoreError
 from service.settings import Settings
-from service.sockets import WebSocketProtocol
-from service.store import StoreError
-from service.streams import Streams
+from service.streams.endpoint import Streams
+from service.streams.sockets import WebSocketProtocol
 
 log = structlog.get_logger("service")
 

@@ -11,10 +11,13 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
-from service import digits, frames, health, problems, streams
-from service.engine import Engine, UnknownModelError
-from service.middleware import BodyLimit, RequestContext
+from service.digits import routes as digits
+from service.engine.engine import Engine, UnknownModelError
+from service.frames import routes as frames
+from service.http import health, problems
+from service.http.middleware import BodyLimit, RequestContext
 from service.settings import Settings
+from service.streams import endpoint as streams
 
 
 def create_app(settings: Settings) -> FastAPI:

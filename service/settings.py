@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from exports import card
-from service import cpus
+from service.engine import cpus
 
 
 class Settings(BaseSettings):

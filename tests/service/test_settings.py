@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service import Settings, cpus
+from service import Settings
+from service.engine import cpus
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""`python -m service stream`: a client for live audio."""

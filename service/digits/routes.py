@@ -1,0 +1,228 @@
+"""POST /v1/digits: which digit does an image show?"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from service.digits import images, ink, pixels
+from service.digits.examples import SEVEN, TWO
+from service.engine.store import Model, StoreError, Tensor
+from service.http.problems import Problem, documented
+from service.http.uploads import UNTYPED, form_file, media_type
+from service.settings import Settings
+
+MODEL = "digits"
+LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
+
+router = APIRouter(tags=["digits"])
+
+_IMAGE = "a PNG, JPEG, WebP, GIF or BMP file that shows one digit, darker or lighter than its ground"
+_JSON = (
+    '{"pixels": image} or {"images": [image, ...]}; an image is 28 rows of 28 numbers or 784 numbers, '
+    "0 to 1 or 0 to 255, light ink on a dark ground"
+)
+
+
+class Trace(BaseModel):
+    """What the network believed as it read."""
+
+    steps: list[int] = Field(description="After how many pixels, in raster order.")
+    probabilities: list[list[float]] = Field(
+        description="The probability of each digit after each of these steps."
+    )
+
+
+class Prediction(BaseModel):
+    """One image's answer."""
+
+    digit: int = Field(description="The most probable digit.")
+    probabilities: list[float] = Field(description="The probability of each digit, 0 to 9.")
+    trace: Trace | None = Field(None, description="With ?trace=K only.")
+
+
+class _Answered(BaseModel):
+    model: str
+    version: str
+    milliseconds: float = Field(description="From having received the request to having its answer.")
+
+
+class Answer(Prediction, _Answered):
+    """The answer to a single image."""
+
+
+class BatchAnswer(_Answered):
+    """The answer to a JSON batch, in its order."""
+
+    predictions: list[Prediction]
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_NUMBER = {"type": "number", "minimum": 0, "maximum": 255}
+
+
+def _list(count: int, items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "minItems": count, "maxItems": count, "items": items}
+
+
+_PIXELS = {
+    "description": "28 rows of 28 numbers, or 784 numbers in raster order; light ink on a dark ground as in "
+    "MNIST. 0 to 1, or 0 to 255 if any number of the image is above 1. They are read as they are.",
+    "oneOf": [_list(ink.FIELD, _list(ink.FIELD, _NUMBER)), _list(pixels.PIXELS, _NUMBER)],
+}
+
+
+def _object(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [name], "properties": {name: schema}, "additionalProperties": False}
+
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "oneOf": [
+                    _object("pixels", _PIXELS),
+                    _object("images", {"type": "array", "minItems": 1, "items": _PIXELS}),
+                ]
+            },
+            "examples": {
+                "one digit": {"summary": "One digit", "value": {"pixels": SEVEN}},
+                "a batch": {"summary": "Two digits", "value": {"images": [SEVEN, TWO]}},
+            },
+        },
+        "multipart/form-data": {"schema": _object("file", _BINARY)},
+        "image/*": {"schema": _BINARY},
+    },
+}
+
+
+@router.post(
+    "/v1/digits",
+    summary="Which digit is it?",
+    response_class=Response,
+    responses={
+        200: {"model": Answer | BatchAnswer, "description": "The digit, or one for each image of a batch."},
+        **documented(400, 404, 413, 415, 422, 500),
+    },
+    openapi_extra={"requestBody": _BODY},
+)
+async def classify(
+    request: Request,
+    trace: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=pixels.PIXELS,
+            description="Also tell what the network believed after every so many pixels, and after the last.",
+        ),
+    ] = None,
+) -> Response:
+    """Send a photo or drawing of one digit (PNG, JPEG, WebP, GIF or BMP), as the body or as the form field
+    `file`:
+
+        curl --data-binary @seven.jpg http://127.0.0.1:8000/v1/digits
+        curl --form file=@seven.jpg http://127.0.0.1:8000/v1/digits
+
+    It is redrawn as MNIST was made: the ink is found, scaled into 20x20 pixels and centred by mass in 28x28.
+    Or send such pixels as JSON, one image or a batch; those are read as they are.
+    """
+    content_type = media_type(request)
+    body = await form_file(request, _IMAGE) if content_type == "multipart/form-data" else await request.body()
+    started = time.perf_counter()
+    state = request.app.state
+    model = state.engine.model(MODEL)
+    asked = await asyncio.get_running_loop().run_in_executor(
+        state.decoders, _read, content_type, body, state.settings
+    )
+    count = len(asked.pixels)
+    steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
+    if steps > LONGEST_TRACE:
+        raise Problem(
+            422,
+            "Trace too long",
+            f"{count} images with trace={trace} would be told in {steps} steps",
+            f"at most {LONGEST_TRACE} steps together: fewer images, or a larger trace",
+        )
+    inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
+    outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
+    answers = await state.engine.infer(MODEL, inputs, outputs)
+    predictions = _predictions(answers, model.card.labels, trace)
+    answered = {
+        "model": model.card.name,
+        "version": model.card.version,
+        "milliseconds": round(1000 * (time.perf_counter() - started), 2),
+    }
+    answer = {"predictions": predictions} if asked.batch else predictions[0]
+    return Response(
+        orjson.dumps(answer | answered, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
+    )
+
+
+def check(model: Model) -> None:
+    """Make sure that a model can answer /v1/digits.
+
+    Raises:
+        StoreError: it reads images of another shape than 28x28.
+    """
+    shape = model.card.image_shape
+    if shape != (ink.FIELD, ink.FIELD):
+        raise StoreError(
+            f"model {model.card.name} version {model.card.version} reads images of shape {shape}; /v1/digits "
+            f"needs {ink.FIELD} x {ink.FIELD}: export it under another name than {MODEL!r}"
+        )
+
+
+def _read(content_type: str, body: bytes, settings: Settings) -> pixels.Images:
+    """The pixels a request asks about; what is wrong with it becomes a problem."""
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    is_image = content_type == "multipart/form-data" or content_type.startswith("image/")
+    if content_type in UNTYPED:
+        is_json = body.lstrip()[:1] in (b"{", b"[")  # no image format begins with these
+        is_image = not is_json
+    try:
+        if is_json:
+            return pixels.parse(body, settings.max_batch)
+        if is_image:
+            grey = images.decode(body, settings.max_image_pixels)
+            return pixels.Images(ink.to_mnist(grey).reshape(1, pixels.PIXELS), batch=False)
+    except pixels.NotJSONError as error:
+        raise Problem(400, "Not JSON", str(error), _JSON) from error
+    except pixels.InvalidPixelsError as error:
+        raise Problem(422, "Invalid pixels", str(error), _JSON) from error
+    except pixels.BlankPixelsError as error:
+        raise Problem(422, "Blank image", str(error), _JSON) from error
+    except images.ImageTooLargeError as error:
+        limit = f"at most {settings.max_image_pixels} pixels"
+        raise Problem(413, "Image too large", str(error), limit) from error
+    except images.UnreadableImageError as error:
+        raise Problem(422, "Unreadable image", str(error), _IMAGE) from error
+    except ink.NoInkError as error:
+        raise Problem(422, "Blank image", f"no digit was found: {error}", _IMAGE) from error
+    raise Problem(
+        415,
+        "Unsupported content type",
+        f"the body's content type is {content_type}",
+        "image/*, multipart/form-data, application/json or application/octet-stream",
+    )
+
+
+def _predictions(answers: dict[str, Tensor], labels: list[str], trace: int | None) -> list[dict[str, Any]]:
+    """An entry for each image, with numpy's numbers and arrays in it."""
+    probabilities = answers["probabilities"]
+    predictions: list[dict[str, Any]] = [
+        {"digit": int(labels[row.argmax()]), "probabilities": row} for row in probabilities
+    ]
+    if trace is not None:
+        steps = sorted({*range(trace, pixels.PIXELS + 1, trace), pixels.PIXELS})
+        after = np.ascontiguousarray(answers["trace"][:, np.array(steps) - 1])
+        for prediction, beliefs in zip(predictions, after, strict=True):
+            prediction["trace"] = {"steps": steps, "probabilities": beliefs}
+    return predictions

@@ -1,0 +1,1 @@
+"""POST /v1/frames: recordings, frame by frame."""

@@ -1,0 +1,1 @@
+"""What all of the HTTP API shares: middleware, problems, uploads, probes."""

@@ -1,0 +1,39 @@
+"""What a client uploads: as the body, or as a file in a form."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+
+from service.http.problems import Problem
+
+# The content types of clients that do not say what they send, such as curl's --data-binary.
+UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
+
+
+def media_type(request: Request) -> str:
+    """The body's media type, in lower case and without parameters; empty if the client does not say."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def form_file(request: Request, expected: str) -> bytes:
+    """The file in the field `file` of a multipart/form-data body.
+
+    Args:
+        request: whose body is such a form.
+        expected: the kind of file, for the problem.
+
+    Raises:
+        Problem: there is no such file in the form.
+    """
+    async with request.form(max_files=1, max_fields=8) as form:
+        upload = form.get("file")
+        if isinstance(upload, UploadFile):
+            return await upload.read()
+        fields = ", ".join(
+            f"the file {name!r}" if isinstance(value, UploadFile) else f"the text {name!r}"
+            for name, value in form.items()
+        )
+    raise Problem(
+        422, "No file", f"the form has {fields or 'no fields'}", f"a form field 'file' with {expected}"
+    )

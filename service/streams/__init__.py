@@ -1,0 +1,1 @@
+"""WS /v1/frames/stream: live audio."""

@@ -1,0 +1,67 @@
+"""WS /v1/frames/stream: what is heard, while it is said. docs/frames.md has the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Response
+from starlette.types import Receive, Scope, Send
+
+from service.engine.engine import Engine
+from service.http.problems import StatusProblem, documented, respond
+from service.settings import Settings
+from service.streams.connection import Connection
+from service.streams.session import Reason
+from service.streams.sessions import Sessions
+
+PATH = "/v1/frames/stream"
+
+router = APIRouter(tags=["frames"])
+
+
+@router.get(
+    PATH,
+    summary="What is heard, while it is said? (WebSocket)",
+    status_code=426,
+    response_class=Response,
+    responses=documented(426),
+)
+async def upgrade() -> Response:
+    """Connect here with a WebSocket, send audio as it is recorded, and get labels and segments as they are
+    heard: `python -m service stream FILE` does it, and docs/frames.md has the protocol.
+    """
+    problem = StatusProblem(426, f"{PATH} speaks WebSocket only", "a WebSocket handshake")
+    return respond(problem, PATH, {"Upgrade": "websocket", "Connection": "Upgrade"})
+
+
+class Streams:
+    """The WebSocket endpoint, an ASGI application, and the streams it carries."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._sessions = Sessions(engine, settings)
+        self._stopping = False
+        self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Carry one connection."""
+        connection = Connection(self._engine, self._sessions, self._settings, receive, send)
+        self._connections[connection] = asyncio.current_task()
+        if self._stopping:
+            connection.end(Reason.SHUTDOWN)
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection]
+
+    async def shutdown(self) -> None:
+        """End all streams: tell the clients and close their connections."""
+        self._stopping = True
+        self._sessions.shutdown()
+        for connection in self._connections:  # those that have not begun a stream too
+            connection.end(Reason.SHUTDOWN)
+        tasks = [task for task in self._connections.values() if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,255 @@
+"""A stream without connections: what is run when, and what is told."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.batching import Answer, Layout, Request
+from service.engine.store import load_model
+from service.streams.outbox import FULL, Outbox
+from service.streams.pcm import PCMDecoder
+from service.streams.session import AudioTooLongError, Reason, Session
+from tests.service import small_frames
+
+HOP, RATE = small_frames.HOP, small_frames.SAMPLE_RATE
+
+
+class FakeEngine:
+    """Runs a request when told to."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.requests: list[Request] = []
+        self.waiting: Request | None = None
+
+    def submit(self, name: str, inputs: Any, outputs: Any, done: Any) -> Request:
+        assert name == "frames"
+        assert self.waiting is None, "a stream has one request at a time"
+        self.waiting = Request(self.layout, inputs, outputs, done)
+        self.requests.append(self.waiting)
+        return self.waiting
+
+    def cancel(self, request: Request) -> None:
+        assert request is self.waiting
+        self.waiting = None
+
+    def run(self) -> None:
+        request, self.waiting = self.waiting, None
+        assert request is not None
+        # As in a batch: the session gets views.
+        other = {name: np.zeros_like(tensor) for name, tensor in request.inputs.items()}
+        both = [request, Request(self.layout, other, request.outputs, request.done)]
+        outputs = self.layout.model.run(self.layout.stack(both), request.outputs)
+        self.answer(request, self.layout.split(both, outputs)[0])
+        for tensor in outputs.values():
+            tensor[:] = -1  # nothing of the batch may be needed any more
+
+    @staticmethod
+    def answer(request: Request, answer: Answer) -> None:
+        request.done(answer)
+
+
+class Stream:
+    """A session and what surrounds it."""
+
+    def __init__(self, layout: Layout, **options: Any) -> None:
+        self.engine = FakeEngine(layout)
+        self.endings: list[Reason] = []
+        self.now = 0.0
+        self.notified = 0
+        self.outbox = Outbox("s", 10**6)
+        self.session = Session(
+            "s",
+            self.engine,  # type: ignore[arg-type]
+            layout.model,
+            PCMDecoder("float32", RATE, RATE),
+            self.outbox,
+            **({"posteriors": True, "max_seconds": 100} | options),
+            time=lambda: self.now,
+            end=lambda _, reason: self.endings.append(reason),
+        )
+        self.session.listener = self
+
+    def notify(self) -> None:
+        self.notified += 1
+
+    def end(self, reason: Reason) -> None:
+        raise AssertionError(reason)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Send all there is."""
+        sent = []
+        while (text := self.outbox.next()) is not None:
+            sent.append(json.loads(text))
+            self.session.mark_sent()
+        return sent
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Finish, and run to the end."""
+        self.session.finish()
+        messages = self.messages()
+        while self.engine.waiting:
+            self.engine.run()
+            messages += self.messages()
+        return messages
+
+
+@pytest.fixture(scope="module")
+def layout(small_store: Path) -> Layout:
+    return Layout(load_model(small_store / "frames" / "1"))
+
+
+def audio(count: int, seed: int = 0) -> np.ndarray:
+    """Noise of changing loudness."""
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat(rng.uniform(0, 1, count // 300 + 1), 300)[:count]
+    return (loudness * rng.uniform(-1, 1, count)).astype("<f4")
+
+
+@given(count=st.integers(0, 3 * RATE), data=st.data())
+def test_the_messages_add_up_to_the_whole(layout: Layout, count: int, data: st.DataObject) -> None:
+    samples = audio(count, seed=count)
+    stream = Stream(layout)
+    raw = samples.tobytes()
+    cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=10).map(sorted))
+    messages = []
+    for start, end in pairwise([0, *cuts, len(raw)]):
+        stream.session.feed(raw[start:end])
+        while stream.engine.waiting and data.draw(st.booleans()):
+            stream.engine.run()
+        messages += stream.messages()
+    messages += stream.finish()
+
+    *messages, result = messages
+    whole = layout.model.run(
+        {
+            "waveform": samples[None, : max(count, 1)] if count else np.zeros((1, 1), np.float32),
+            "lengths": np.array([count], np.int32),
+        },
+        ["probabilities"],
+    )["probabilities"][0, : count // HOP]
+    chosen = whole.argmax(axis=1)
+    frames = [message for message in messages if message["type"] == "frames"]
+    assert [first["start"] for first in frames] == [
+        0,
+        *np.cumsum([len(message["labels"]) for message in frames])[:-1],
+    ][: len(frames)]
+    assert [message["time"] for message in frames] == [message["start"] * HOP / RATE for message in frames]
+    posteriors = np.array([row for message in frames for row in message["posteriors"]], np.float32)
+    np.testing.assert_array_equal(posteriors.reshape(-1, 3), whole)
+    labels = [label for message in frames for label in message["labels"]]
+    assert labels == [small_frames.LABELS[index] for index in chosen]
+    best = np.array([value for message in frames for value in message["probabilities"]], np.float32)
+    np.testing.assert_array_equal(best, whole.max(axis=1))
+
+    segments = [message for message in messages if message["type"] == "segment"]
+    ends = [*(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)] if len(chosen) else []
+    assert [segment["end"] for segment in segments] == [end * HOP / RATE for end in ends]
+    assert [segment["start"] for segment in segments] == [0, *(end * HOP / RATE for end in ends[:-1])][
+        : len(ends)
+    ]
+    assert [segment["label"] for segment in segments] == [labels[end - 1] for end in ends]
+    for segment in segments:
+        first, last = round(segment["start"] * RATE / HOP), round(segment["end"] * RATE / HOP)
+        assert segment["probability"] == pytest.approx(whole[first:last].max(axis=1).mean())
+
+    assert result["type"] == "result"
+    assert (result["frames"], result["duration"], result["segments"]) == (
+        count // HOP,
+        count / RATE,
+        len(ends),
+    )
+    assert (result["utterance"] is None) == (count < HOP)
+    assert stream.endings == [Reason.FINISHED]
+    assert [message["resume"] for message in [*messages, result]] == [
+        f"s.{number}" for number in range(1, len(messages) + 2)
+    ]
+
+
+def test_audio_that_arrives_meanwhile_is_joined_in_whole_frames(layout: Layout) -> None:
+    stream = Stream(layout)
+    for size in (HOP - 1, 1, 2 * HOP, HOP + 3, RATE + HOP):
+        stream.session.feed(audio(size).tobytes())
+    sizes = []
+    while stream.engine.waiting:
+        sizes.append(stream.engine.waiting.size)
+        stream.engine.run()
+    assert sizes == [HOP, RATE, 4 * HOP]  # the third one is what a second did not hold
+    assert stream.session.samples == RATE + 5 * HOP + 3
+
+
+def test_it_is_full_with_a_second_of_audio(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.session.feed(audio(HOP).tobytes())
+    stream.session.feed(audio(RATE - 1).tobytes())
+    assert not stream.session.full
+    stream.session.feed(audio(1).tobytes())
+    assert stream.session.full
+    stream.engine.run()
+    assert not stream.session.full
+    assert stream.notified == 1
+
+
+def test_nothing_is_run_for_a_client_that_takes_no_messages(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.outbox.put({"text": "x" * FULL})
+    stream.session.feed(audio(3 * RATE).tobytes())
+    stream.session.finish()
+    assert stream.engine.waiting is None
+    assert stream.session.full
+    assert not stream.session.busy
+    assert len(stream.messages()) == 1
+    assert stream.engine.waiting is not None
+    assert stream.finish()[-1]["frames"] == 300
+
+
+def test_empty_chunks_do_not_count_as_audio(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.now = 5
+    stream.session.feed(b"")
+    assert stream.session.touched == 0
+    stream.session.feed(b"\0")
+    assert stream.session.touched == 5
+
+
+def test_audio_beyond_the_limit_is_not_taken(layout: Layout) -> None:
+    stream = Stream(layout, max_seconds=0.5)
+    stream.session.feed(audio(RATE // 2).tobytes())
+    with pytest.raises(AudioTooLongError, match="the stream would have 4001 samples; it may have 4000"):
+        stream.session.feed(audio(1).tobytes())
+    assert stream.finish()[-1]["duration"] == 0.5
+
+
+def test_a_failed_inference_ends_the_stream(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.session.feed(audio(HOP).tobytes())
+    request = stream.engine.waiting
+    assert request is not None
+    stream.engine.answer(request, RuntimeError("broken"))
+    assert stream.endings == [Reason.FAILED]
+
+
+def test_a_model_that_counts_otherwise_fails(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.session.feed(audio(HOP).tobytes())
+    request = stream.engine.waiting
+    assert request is not None
+    answer = layout.model.run(request.inputs, request.outputs)
+    stream.engine.answer(request, answer | {"frames": np.array([2], np.int32)})
+    assert stream.endings == [Reason.FAILED]
+
+
+def test_finishing_twice_changes_nothing(layout: Layout) -> None:
+    stream = Stream(layout)
+    stream.session.feed(audio(HOP).tobytes())
+    assert [message["type"] for message in stream.finish()] == ["frames", "segment", "result"]
+    assert stream.finish() == []
+    assert stream.endings == [Reason.FINISHED]
