@@ -7,7 +7,7 @@ The engine works without the web server:
 """
 
 from service.app import create_app
-from service.engine.engine import Engine
+from service.engine import Engine
 from service.settings import Settings
 
 __all__ = ["Engine", "Settings", "create_app"]

@@ -13,7 +13,7 @@ import uvicorn
 from service import logs
 from service.app import create_app
 from service.client import stream as client
-from service.engine.store import StoreError
+from service.engine import StoreError
 from service.settings import Settings
 from service.streams.endpoint import Streams
 from service.streams.sockets import WebSocketProtocol

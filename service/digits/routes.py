@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from service.digits import images, ink, pixels
 from service.digits.examples import SEVEN, TWO
-from service.engine.store import Model, StoreError, Tensor
+from service.engine import Model, StoreError, Tensor
 from service.http.problems import Problem, documented
 from service.http.uploads import UNTYPED, form_file, media_type
 from service.settings import Settings
@@ -153,7 +153,7 @@ async def classify(
         )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
     outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
-    answers = await state.engine.infer(MODEL, inputs, outputs)
+    answers = await state.engine.infer(model, inputs, outputs)
     predictions = _predictions(answers, model.card.labels, trace)
     answered = {
         "model": model.card.name,

@@ -1,22 +1,29 @@
-"""Which requests run together, and how several become one inference and its outputs theirs again.
+"""How requests for a model lie in a batch: which may run together, how their tensors become one inference's,
+and how its outputs become theirs again.
 
 Nothing here knows of threads or clocks.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from exports.card import StateSpec, TensorSpec
+from service.engine.clock import Timer
+from service.engine.errors import InvalidTensorsError
 from service.engine.store import Model, Tensor
+from service.engine.tuning import Pace
 
 Answer = dict[str, Tensor] | Exception
 
+LENGTHS = "lengths"  # the input that says how much of each row counts
+FRAMES = "frames"  # the output, and the dimension of others, that count a row's frames
 
-class InvalidTensorsError(ValueError):
-    """Inputs that do not make rows; the message says which, and what was expected."""
+DEFAULT_PRIORITY = 2
+LOWEST_PRIORITY = 3  # 1 is the highest
 
 
 class Request:
@@ -24,20 +31,42 @@ class Request:
 
     Args:
         layout: of the model that is asked.
-        inputs: tensors by name, batch first.
-        outputs: names of what is asked for.
+        inputs: tensors by name, batch first. States left out start at zero.
+        outputs: names of outputs or of states' outputs.
         done: is given the answer: the outputs by name, or why there are none.
+        deadline: when it must have begun to run, in the engine's time.
+        priority: 1 goes before 2 before 3.
 
     Attributes:
         rows: the size of its batch.
         size: how long its rows are along the dimension that may be padded; 0 where there is none.
         key: requests with equal keys may run together.
+        admitted, started, ended: when it was queued, when a lane took its first row, when it was answered.
 
     Raises:
-        InvalidTensorsError: the inputs differ in their number of rows.
+        InvalidTensorsError: tensors that are not the model's.
     """
 
-    __slots__ = ("done", "inputs", "key", "layout", "number", "outputs", "rows", "size")
+    __slots__ = (
+        "admitted",
+        "answered",
+        "deadline",
+        "done",
+        "ended",
+        "inputs",
+        "key",
+        "layout",
+        "number",
+        "outputs",
+        "parts",
+        "priority",
+        "rows",
+        "seconds",
+        "size",
+        "started",
+        "taken",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -45,33 +74,54 @@ class Request:
         inputs: Mapping[str, Tensor],
         outputs: Sequence[str],
         done: Callable[[Answer], object],
+        deadline: float | None = None,
+        priority: int = DEFAULT_PRIORITY,
     ) -> None:
         self.layout = layout
         self.inputs = inputs
         self.outputs = tuple(outputs)
         self.done = done
-        self.number = 0
-        self.size = 0
-        rows = -1
-        parts: list[Hashable] = [layout, self.outputs]
-        for name, tensor in inputs.items():
-            shape = tensor.shape
-            if not shape or (shape[0] != rows and rows >= 0):
-                raise InvalidTensorsError(
-                    f"input {name!r} has the shape {list(shape)}; expected the same number of rows as "
-                    f"{next(iter(inputs))!r} has, in its first dimension"
-                )
-            rows = shape[0]
-            if name == layout.ragged and len(shape) == 2:
-                self.size = shape[1]
-                # Sizes of equal bit length: padded to the longest of them, no row is more than half zeros.
-                parts += (name, tensor.dtype, self.size.bit_length())
-            else:
-                parts += (name, tensor.dtype, shape[1:])
-        if rows < 0:
-            raise InvalidTensorsError("there are no inputs; expected tensors with the batch first")
-        self.rows: int = rows
-        self.key = tuple(parts)
+        self.deadline = deadline
+        self.priority = priority
+        self.rows, self.size, self.key = layout.measure(inputs, self.outputs)
+        self.seconds = self.rows * layout.pace(self.size).seconds
+        self.admitted = 0.0
+        self.started: float | None = None
+        self.ended: float | None = None
+        # The queue's and the scheduler's:
+        self.number = 0  # in the order of arrival
+        self.taken = 0  # rows given to lanes
+        self.answered = 0  # rows
+        self.parts: dict[int, dict[str, Tensor]] = {}  # of an answer in several pieces, by first row
+        self.timer: Timer | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its inputs."""
+        return sum(tensor.nbytes for tensor in self.inputs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows `start` up to, without, `stop` of a request: all of them, or as many as run at once."""
+
+    request: Request
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all the rows."""
+        return self.rows == self.request.rows
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """These rows of one of the request's tensors."""
+        return tensor if self.whole else tensor[self.start : self.stop]
 
 
 class Layout:
@@ -80,118 +130,217 @@ class Layout:
     Their rows are stacked. An input whose second dimension is dynamic is padded there with zeros, if the
     model has `lengths` to tell what counts and its card does not rule padding out.
 
-    Attributes:
+    Args:
         model: the model.
+        max_rows: never run more rows together, however much faster that would be.
+
+    Attributes:
+        model: as given.
         ragged: the name of the input that may be padded, None without one.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, max_rows: int) -> None:
         card = model.card
+        self.model = model
+        self._max_rows = max_rows
+        self._paces = dict.fromkeys([0], model.paces[-1]) | {
+            pace.size.bit_length(): pace for pace in model.paces
+        }
         dynamic = [spec for spec in card.inputs if any(isinstance(size, str) for size in spec.shape[1:])]
         padded = (
             len(dynamic) == 1
             and len(dynamic[0].shape) == 2
-            and any(spec.name == "lengths" for spec in card.inputs)
+            and any(spec.name == LENGTHS for spec in card.inputs)
             and card.exactness.padded != "impossible"
         )
         self.ragged = dynamic[0].name if padded else None
-        # Outputs as long as the padded input: they are cut to what the request would have got alone.
-        self._trimmed = {
-            spec.name for spec in card.outputs if padded and spec.shape[1:2] == dynamic[0].shape[1:]
-        }
+        outputs: list[TensorSpec | StateSpec] = [*card.outputs]
+        along = {spec.name: spec.shape[1] for spec in outputs if padded and len(spec.shape) > 1}
+        # Outputs as long as the padded input, or as there are frames in a row, are cut to what the request
+        # would have got alone.
+        self._trimmed = {name for name, size in along.items() if size == dynamic[0].shape[1]}
+        counted = any(spec.name == FRAMES for spec in card.outputs)
+        self._counted = {name for name, size in along.items() if size == FRAMES and counted}
+        self._long = self._trimmed | self._counted
+        self._inputs = {spec.name: _Expected(spec.dtype, spec.shape) for spec in card.inputs}
+        self._states = {spec.name: _Expected(spec.dtype, spec.shape) for spec in card.states}
+        self._known = {**self._inputs, **self._states}
+        self._names = {spec.name for spec in outputs} | {state.output for state in card.states}
 
-    def stack(self, requests: Sequence[Request]) -> Mapping[str, Tensor]:
+    def pace(self, size: int) -> Pace:
+        """How requests of this size run best."""
+        wanted = size.bit_length()
+        pace = self._paces.get(wanted)
+        if pace is None:
+            nearest = min(self._paces, key=lambda bits: abs(bits - wanted))
+            pace = self._paces[wanted] = self._paces[nearest].at(size)
+        return pace
+
+    def learn(self, size: int, seconds: float) -> None:
+        """A full batch of this size took so many seconds a row."""
+        pace = self.pace(size)
+        self._paces[size.bit_length()] = pace.learn(seconds)
+
+    def rows(self, size: int) -> int:
+        """How many rows of this size run together at most."""
+        return min(self.pace(size).rows, self._max_rows)
+
+    def measure(
+        self, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]
+    ) -> tuple[int, int, tuple[Hashable, ...]]:
+        """A request's rows, size and key; see `Request`.
+
+        Raises:
+            InvalidTensorsError
+        """
+        card = self.model.card
+        rows = -1
+        size = 0
+        key: list[Hashable] = [self]
+        for name, expected in self._inputs.items():
+            tensor = inputs.get(name)
+            if tensor is None:
+                raise InvalidTensorsError(f"input {name!r} is missing; {card.name} needs {expected}")
+            expected.check(name, tensor)
+            shape = tensor.shape
+            if rows < 0:
+                rows = shape[0]
+            if name == self.ragged:
+                size = shape[1]
+                # Sizes of equal bit length: padded to the longest of them, no row is more than half zeros.
+                key.append(size.bit_length())
+            else:
+                key.append(shape[1:])
+        for name, tensor in inputs.items():
+            if name not in self._inputs:
+                if name not in self._states:
+                    raise InvalidTensorsError(
+                        f"there is no input {name!r}; {card.name} has {', '.join(self._known)}"
+                    )
+                self._states[name].check(name, tensor)
+            if tensor.shape[0] != rows:
+                raise InvalidTensorsError(
+                    f"input {name!r} has {tensor.shape[0]} rows; expected {rows}, as "
+                    f"{next(iter(self._inputs))!r} has"
+                )
+        if rows < 1:
+            raise InvalidTensorsError("the inputs have no rows; expected at least one")
+        if self.ragged is not None:
+            self._check_lengths(inputs[LENGTHS], size)
+        for name in outputs:
+            if name not in self._names:
+                raise InvalidTensorsError(
+                    f"there is no output {name!r}; {card.name} has {', '.join(sorted(self._names))}"
+                )
+        # What is as long as the input costs time and room, so it is computed only where it is asked for.
+        key.append(frozenset(self._long.intersection(outputs)))
+        return rows, size, tuple(key)
+
+    def _check_lengths(self, lengths: Tensor, size: int) -> None:
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > size:
+            raise InvalidTensorsError(
+                f"{LENGTHS} has {low if low < 0 else high}; expected 0 to {size}, the size of "
+                f"{self.ragged!r} in its second dimension"
+            )
+
+    def fetches(self, pieces: Sequence[Piece]) -> list[str]:
+        """The names of the outputs that an inference for these has to give."""
+        if len(pieces) == 1 and not self._counted:
+            return list(pieces[0].request.outputs)
+        names = dict.fromkeys(name for piece in pieces for name in piece.request.outputs)
+        if not self._counted.isdisjoint(names):
+            names[FRAMES] = None
+        return list(names)
+
+    def stack(self, pieces: Sequence[Piece]) -> Mapping[str, Tensor]:
         """The inputs of requests with equal keys as those of one."""
-        if len(requests) == 1:
-            return requests[0].inputs
-        stacked = {}
-        for name in requests[0].inputs:
-            tensors = [request.inputs[name] for request in requests]
-            if name == self.ragged and len({request.size for request in requests}) > 1:
+        first = pieces[0]
+        if len(pieces) == 1:
+            inputs = first.request.inputs
+            return inputs if first.whole else {name: first.take(tensor) for name, tensor in inputs.items()}
+        stacked: dict[str, Tensor] = {}
+        for name in self._inputs:
+            tensors = [piece.take(piece.request.inputs[name]) for piece in pieces]
+            if name == self.ragged and len({piece.request.size for piece in pieces}) > 1:
                 stacked[name] = _pad(tensors)
             else:
                 stacked[name] = np.concatenate(tensors)
+        for name, expected in self._states.items():
+            if any(name in piece.request.inputs for piece in pieces):
+                stacked[name] = np.concatenate(
+                    [
+                        piece.take(piece.request.inputs[name])
+                        if name in piece.request.inputs
+                        else expected.zeros(piece.rows)
+                        for piece in pieces
+                    ]
+                )
         return stacked
 
-    def split(self, requests: Sequence[Request], outputs: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Each request's own rows of the outputs, as views: one that is kept keeps the whole batch's."""
-        if len(requests) == 1:
-            return [outputs]
+    def split(self, pieces: Sequence[Piece], outputs: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Each piece's own rows of the outputs, as views: one that is kept keeps the whole batch's."""
         split = []
         start = 0
-        for request in requests:
-            end = start + request.rows
-            split.append(
-                {
-                    name: tensor[start:end, : request.size] if name in self._trimmed else tensor[start:end]
-                    for name, tensor in outputs.items()
-                }
-            )
+        for piece in pieces:
+            end = start + piece.rows
+            answer = {}
+            for name in piece.request.outputs:
+                tensor = outputs[name][start:end]
+                if name in self._trimmed:
+                    tensor = tensor[:, : piece.request.size]
+                elif name in self._counted:
+                    tensor = tensor[:, : outputs[FRAMES][start:end].max()]
+                answer[name] = tensor
+            split.append(answer)
             start = end
         return split
 
+    def join(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The answer to a request from those to its pieces, in the order of their rows."""
+        return {
+            name: (_pad if name in self._counted else np.concatenate)([part[name] for part in parts])
+            for name in parts[0]
+        }
+
+
+class _Expected:
+    """What the card says of a tensor."""
+
+    def __init__(self, dtype: str, shape: Sequence[int | str]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.shape = shape
+        self._fixed = [(axis, size) for axis, size in enumerate(shape) if isinstance(size, int)]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}".replace("'", "")
+
+    def check(self, name: str, tensor: Tensor) -> None:
+        """
+        Raises:
+            InvalidTensorsError: it is another.
+        """
+        if (
+            tensor.dtype != self.dtype
+            or tensor.ndim != len(self.shape)
+            or any(tensor.shape[axis] != size for axis, size in self._fixed)
+        ):
+            raise InvalidTensorsError(
+                f"input {name!r} is {tensor.dtype} {list(tensor.shape)}; expected {self}"
+            )
+
+    def zeros(self, rows: int) -> Tensor:
+        """[rows, ...]; only the first dimension of a state is dynamic."""
+        return np.zeros((rows, *(int(size) for size in self.shape[1:])), self.dtype)
+
 
 def _pad(tensors: Sequence[Tensor]) -> Tensor:
-    """Stack [rows, size] tensors of different sizes."""
+    """Stack tensors [rows, size, ...] of different sizes."""
     longest = max(tensor.shape[1] for tensor in tensors)
-    padded = np.zeros((sum(len(tensor) for tensor in tensors), longest), tensors[0].dtype)
+    rows = sum(len(tensor) for tensor in tensors)
+    padded = np.zeros((rows, longest, *tensors[0].shape[2:]), tensors[0].dtype)
     start = 0
     for tensor in tensors:
         padded[start : start + len(tensor), : tensor.shape[1]] = tensor
         start += len(tensor)
     return padded
-
-
-class Queue:
-    """The requests that wait.
-
-    Args:
-        max_rows: how many rows may run together; a request of more runs alone.
-    """
-
-    def __init__(self, max_rows: int) -> None:
-        self._max_rows = max_rows
-        self._groups: dict[Hashable, OrderedDict[int, Request]] = {}
-        self._pushed = 0
-
-    def push(self, request: Request) -> None:
-        """Add a request, as the youngest."""
-        self._pushed += 1
-        request.number = self._pushed
-        group = self._groups.get(request.key)
-        if group is None:
-            group = self._groups[request.key] = OrderedDict()
-        group[request.number] = request
-
-    def remove(self, request: Request) -> None:
-        """Take a request out again, if it still waits."""
-        group = self._groups.get(request.key)
-        if group is not None and group.pop(request.number, None) is not None and not group:
-            del self._groups[request.key]
-
-    def take(self) -> list[Request]:
-        """What is to run next, oldest first: the oldest request of all, and the next oldest that may run with
-        it, as many as fit. Nothing if none waits.
-        """
-        if not self._groups:
-            return []
-        key, group = min(self._groups.items(), key=lambda item: next(iter(item[1])))
-        taken: list[Request] = []
-        rows = 0
-        for request in group.values():
-            rows += request.rows
-            if taken and rows > self._max_rows:
-                break
-            taken.append(request)
-        for request in taken:
-            del group[request.number]
-        if not group:
-            del self._groups[key]
-        return taken
-
-    def clear(self) -> list[Request]:
-        """Take out all that waits."""
-        waiting = [request for group in self._groups.values() for request in group.values()]
-        self._groups.clear()
-        return waiting

@@ -1,112 +1,141 @@
 """The engine: runs models on a fixed number of threads, with or without a web server around it.
 
 A thread is called a lane. Whenever one is free, the request that waits longest and those that may run with it
-run on it, at once; while all lanes are busy, the next batch gathers. Nothing waits for a batch to fill.
-
-The lanes do nothing but run graphs, which frees Python's lock. Queue, stacking and splitting belong to the
-event loop's thread: shared between threads they would hand that lock back and forth for every request, which
-costs more than the work itself.
+run on it, at once; while all lanes are busy, the next batch gathers. Nothing waits for a batch to fill, and
+nothing polls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import structlog
 
-from service.engine.batching import Answer, Layout, Queue, Request
-from service.engine.store import Model, Tensor, load_store
+from service.engine import cpus
+from service.engine.batching import DEFAULT_PRIORITY, Answer, Layout, Piece, Request
+from service.engine.errors import EngineStoppedError, LaneDiedError
+from service.engine.lanes import Lane
+from service.engine.observer import Observer
+from service.engine.repository import Repository
+from service.engine.scheduler import Batch, Limits, Scheduler
+from service.engine.store import Model, Tensor, golden
 
 log = structlog.get_logger(__name__)
 
-
-class UnknownModelError(LookupError):
-    """The engine holds no model of that name; the message names those it holds."""
-
-
-class EngineStoppedError(RuntimeError):
-    """The engine was stopped, or never started."""
+MAX_ROWS = 32
+_RETRY_SECONDS = 1.0
 
 
 class Engine:
-    """The newest version of every model in a store, and the lanes that run them.
+    """The models of a store, and the lanes that run them.
 
     Args:
         store: folder of artifacts, <model>/<version>/.
-        lanes: how many inferences may run side by side.
-        max_rows: how many rows of several requests may run as one inference.
+        lanes: how many inferences may run side by side; default, as many as there are CPUs.
+        max_rows: how many rows may run as one inference; fewer do where that is faster.
+        limits: how much may wait.
+        observers: are told what happens.
+        check: raises StoreError for a model that must not be served, though it is what its card says.
 
     Raises:
-        StoreError: an artifact is damaged or does not do what its card says.
+        StoreError: there is no model, or one of which no version can be served.
     """
 
-    def __init__(self, store: Path, lanes: int, max_rows: int = 16) -> None:
-        self._models = load_store(store)
-        self._layouts = {name: Layout(model) for name, model in self._models.items()}
-        self._lanes = lanes
-        self._queue = Queue(max_rows)
-        self._halves: deque[list[Request]] = deque()  # of batches that failed
-        self._work: SimpleQueue[tuple[list[Request], Mapping[str, Tensor]] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+    def __init__(
+        self,
+        store: Path,
+        lanes: int | None = None,
+        max_rows: int = MAX_ROWS,
+        limits: Limits | None = None,
+        observers: Iterable[Observer] = (),
+        check: Callable[[Model], None] = lambda _: None,
+    ) -> None:
+        self.repository = Repository(store, check)
+        self._count = lanes or cpus.available()
+        self._max_rows = max_rows
+        self._limits = limits or Limits()
+        self._observers = [*observers]
+        self._layouts: WeakKeyDictionary[Model, Layout] = WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop
-        self._free = 0
+        self._scheduler: Scheduler
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []
+        self._ailing: set[int] = set()  # lanes that died, until another one in their place has run something
+        self._doubted: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  # until when not again
         self._running = False
         self._dispatching = False
 
     @property
-    def ready(self) -> bool:
-        """Whether requests are answered: every model is loaded and checked, and the engine has not been
-        stopped.
-        """
+    def running(self) -> bool:
+        """Whether requests are answered."""
         return self._running
 
     @property
+    def ready(self) -> bool:
+        """Whether requests are answered, by models and lanes that are all as they should be."""
+        return self._running and not self._ailing and self.repository.ready
+
+    @property
     def models(self) -> Mapping[str, Model]:
-        """The loaded models by name."""
-        return self._models
+        """The newest version of each model that can be run."""
+        return self.repository.models
 
-    def model(self, name: str) -> Model:
-        """The model of that name.
-
-        Raises:
-            UnknownModelError
-        """
-        return self._layout(name).model
-
-    def submit(
-        self,
-        name: str,
-        inputs: Mapping[str, Tensor],
-        outputs: Sequence[str],
-        done: Callable[[Answer], object],
-    ) -> Request:
-        """Queue one inference and return at once. Only the event loop's thread may call it.
-
-        Args:
-            name: of the model.
-            inputs: as of `Model.run`.
-            outputs: as of `Model.run`.
-            done: is called in the event loop, with the outputs by name or with the exception that the
-                inference ended in. Outputs may be longer than the inputs, as they were padded in a batch, and
-                are views of the batch's: copy what is to be kept.
+    @property
+    def scheduler(self) -> Scheduler:
+        """What waits and runs.
 
         Raises:
-            UnknownModelError
-            InvalidTensorsError: the inputs differ in their number of rows.
             EngineStoppedError
         """
         if not self._running:
             raise EngineStoppedError("the engine does not run")
-        request = Request(self._layout(name), inputs, outputs, done)
-        self._queue.push(request)
+        return self._scheduler
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """A version of a model, by default the newest that is ready. It can be run for as long as it is held,
+        whatever becomes of it in the store.
+
+        Raises:
+            UnknownModelError, ModelUnavailableError
+        """
+        return self.repository.model(name, version)
+
+    def submit(
+        self,
+        model: Model,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[str],
+        done: Callable[[Answer], object],
+        *,
+        deadline: float | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        bounded: bool = True,
+    ) -> Request:
+        """Queue one inference and return at once. Only the event loop's thread may call it.
+
+        Args:
+            model: one that `model` gave.
+            inputs: a tensor for every input in the card; batch first. States left out start at zero.
+            outputs: names of outputs or of states' outputs.
+            done: is called in the event loop, with the outputs by name or with the exception that the
+                inference ended in. Outputs are views of the batch's: copy what is to be kept.
+            deadline: when it must have been answered, in the event loop's time. It is refused if that can't
+                be kept, and dropped if it turns out so while it waits; what has begun is finished.
+            priority: 1 goes before 2 before 3.
+            bounded: see `Scheduler.submit`.
+
+        Raises:
+            InvalidTensorsError: tensors that are not the model's.
+            OverloadedError, DeadlineExceededError, EngineStoppedError
+        """
+        scheduler = self.scheduler
+        request = Request(self._layout(model), inputs, outputs, done, deadline, priority)
+        scheduler.submit(request, bounded=bounded)
         if self._free and not self._dispatching:
             # After all that the event loop has to do by now: what else it submits runs along.
             self._dispatching = True
@@ -115,11 +144,16 @@ class Engine:
 
     def cancel(self, request: Request) -> None:
         """Take a request out of the queue; if it runs already, drop its answer."""
-        request.done = _drop
-        self._queue.remove(request)
+        self._scheduler.cancel(request)
 
     async def infer(
-        self, name: str, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+        self,
+        model: Model | str,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[str],
+        *,
+        deadline: float | None = None,
+        priority: int = DEFAULT_PRIORITY,
     ) -> dict[str, Tensor]:
         """`submit`, and wait for the answer. Cancelling the wait takes the request out of the queue."""
         answered: asyncio.Future[dict[str, Tensor]] = asyncio.get_running_loop().create_future()
@@ -132,7 +166,9 @@ class Engine:
             else:
                 answered.set_result(answer)
 
-        request = self.submit(name, inputs, outputs, settle)
+        if isinstance(model, str):
+            model = self.model(model)
+        request = self.submit(model, inputs, outputs, settle, deadline=deadline, priority=priority)
         try:
             return await answered
         except asyncio.CancelledError:
@@ -141,14 +177,11 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._run_lane, name=f"lane-{number}", daemon=True)
-            for number in range(self._lanes)
-        ]
-        for thread in self._threads:
-            thread.start()
-        self._free = self._lanes
+        self._scheduler = Scheduler(self._loop, self._count, self._limits, self._observers)
+        self._lanes = [self._lane(number) for number in range(self._count)]
+        self._free = [*self._lanes]
         self._running = True
+        await self.repository.start()
         return self
 
     async def __aexit__(
@@ -156,76 +189,103 @@ class Engine:
     ) -> None:
         """Finish what runs; what is still queued ends in `EngineStoppedError`."""
         self._running = False
-        for _ in self._threads:
-            self._work.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-        for request in [*chain(*self._halves), *self._queue.clear()]:
-            _answer(request, EngineStoppedError("the engine was stopped before it came to this request"))
-        self._halves.clear()
+        await self.repository.stop()
+        self._scheduler.stop()
+        for lane in self._lanes:
+            lane.stop()
+        for lane in self._lanes:
+            await asyncio.to_thread(lane.thread.join)
+        await asyncio.sleep(0)  # for what the lanes finished last
 
-    def _layout(self, name: str) -> Layout:
-        try:
-            return self._layouts[name]
-        except KeyError:
-            raise UnknownModelError(
-                f"there is no model {name!r}; this server has {', '.join(self._layouts)}"
-            ) from None
+    def _lane(self, number: int) -> Lane:
+        return Lane(number, self._loop, self._finished, self._died)
+
+    def _layout(self, model: Model) -> Layout:
+        layout = self._layouts.get(model)
+        if layout is None:
+            layout = self._layouts[model] = Layout(model, self._max_rows)
+        return layout
 
     def _dispatch(self) -> None:
         """Give the free lanes what they can run."""
         self._dispatching = False
         while self._free and self._running:
-            requests = self._halves.popleft() if self._halves else self._queue.take()
-            if not requests:
+            batch = self._scheduler.next()
+            if batch is None:
                 return
-            try:
-                inputs = requests[0].layout.stack(requests)
-            except Exception as error:
-                self._fail(requests, error)
-                continue
-            self._free -= 1
-            self._work.put((requests, inputs))
+            self._free.pop().start(batch)
 
-    def _run_lane(self) -> None:
-        while (work := self._work.get()) is not None:
-            requests, inputs = work
-            outcome: Answer
-            try:
-                outcome = requests[0].layout.model.run(inputs, requests[0].outputs)
-            except Exception as error:
-                outcome = error
-            self._loop.call_soon_threadsafe(self._finish, requests, outcome)
-
-    def _finish(self, requests: list[Request], outcome: Answer) -> None:
-        """A lane has run these."""
-        self._free += 1
-        if isinstance(outcome, Exception):
-            self._fail(requests, outcome)
-            self._dispatch()
+    def _finished(self, lane: Lane, batch: Batch, outcome: Answer) -> None:
+        """A lane has run a batch."""
+        if lane.batch is not batch:  # it died in the moment after that, and its work was given up
             return
-        self._dispatch()  # first, so that the lane runs while the answers are taken
-        answers = requests[0].layout.split(requests, outcome)
-        for request, answer in zip(requests, answers, strict=True):
-            _answer(request, answer)
-
-    def _fail(self, requests: list[Request], error: Exception) -> None:
-        """Answer with the error, but run a batch again in halves first: only those requests are to fail that
-        would fail alone.
-        """
-        if len(requests) == 1:
-            _answer(requests[0], error)
+        lane.batch = None
+        if lane.number in self._ailing:
+            self._tried(lane, batch, outcome)
+            return
+        self._free.append(lane)
+        if isinstance(outcome, Exception):
+            self._scheduler.finish(batch, outcome)
+            self._dispatch()
+            if len(batch.pieces) == 1:
+                self._doubt(batch.layout.model, outcome)
         else:
-            middle = len(requests) // 2
-            self._halves += [requests[:middle], requests[middle:]]
+            self._dispatch()  # first, so that the lane runs while the answers are taken
+            self._scheduler.finish(batch, outcome)
+
+    def _died(self, lane: Lane) -> None:
+        """A lane's thread ended by itself. Its requests fail, and another takes its place."""
+        batch, lane.batch = lane.batch, None
+        log.error("lane died", lane=lane.number, rows=batch.rows if batch else 0)
+        self._ailing.add(lane.number)
+        if lane in self._free:
+            self._free.remove(lane)
+        if batch is not None:
+            self._scheduler.abandon(batch, LaneDiedError("the thread that ran the request ended; try again"))
+        self._replace(lane.number)
+
+    def _replace(self, number: int) -> None:
+        if not self._running:
+            return
+        try:
+            lane = self._lanes[number] = self._lane(number)
+        except RuntimeError as error:  # the system has no more threads
+            log.error("lane cannot be replaced", lane=number, reason=str(error))
+            self._loop.call_later(_RETRY_SECONDS, self._replace, number)
+        else:
+            self._try(lane, next(iter(self.models.values())))
+
+    def _try(self, lane: Lane, model: Model) -> None:
+        """Have a lane run a golden input before it is given anything else."""
+        if self._running:
+            inputs, outputs = golden(model)
+            request = Request(self._layout(model), inputs, outputs, _ignore)
+            lane.start(Batch([Piece(request, 0, request.rows)], self._loop.time(), 0.0))
+
+    def _tried(self, lane: Lane, batch: Batch, outcome: Answer) -> None:
+        if isinstance(outcome, Exception):
+            log.error("lane does not run", lane=lane.number, reason=str(outcome))
+            self._loop.call_later(_RETRY_SECONDS, self._try, lane, batch.layout.model)
+            return
+        log.info("lane replaced", lane=lane.number)
+        self._ailing.discard(lane.number)
+        self._free.append(lane)
+        self._dispatch()
+
+    def _doubt(self, model: Model, error: Exception) -> None:
+        """A request failed though it ran alone: was it the request, or does the model run no more?"""
+        now = self._loop.time()
+        if not self._running or self._doubted.get(model, now) > now:
+            return
+        self._doubted[model] = now + _RETRY_SECONDS
+        inputs, outputs = golden(model)
+
+        def checked(answer: Answer) -> None:
+            if isinstance(answer, Exception) and self._running:
+                self.repository.fault(model, f"it fails at its own golden input ({answer}), after {error}")
+
+        self.submit(model, inputs, outputs, checked, priority=1, bounded=False)
 
 
-def _answer(request: Request, answer: Answer) -> None:
-    try:
-        request.done(answer)
-    except Exception:
-        log.exception("an answer was not taken")
-
-
-def _drop(_: Answer) -> None:
+def _ignore(_: Answer) -> None:
     pass

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exports.card import CARD_FILE, Card, CardError, StateSpec, TensorSpec
+from service.engine.tuning import Pace, measure
 
 Tensor = NDArray[Any]
 
@@ -39,14 +40,18 @@ class StoreError(Exception):
     """An artifact that must not be served; the message names the file, what was expected, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A checked artifact and its onnxruntime session, on the CPU. `run` may be called from several threads at
+    """A checked artifact and its onnxruntime session. On the CPU, `run` may be called from several threads at
     once.
+
+    Attributes:
+        paces: how many rows of which size run together fastest.
     """
 
     card: Card
     session: onnxruntime.InferenceSession
+    paces: tuple[Pace, ...] = (Pace(0, 1, 0.001),)
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
         """Run the graph in the calling thread, computing no more than `outputs` need.
@@ -65,6 +70,15 @@ class Model:
 def _zeros(state: StateSpec, batch: int) -> Tensor:
     # Only the first dimension, the batch, is dynamic.
     return np.zeros((batch, *(int(size) for size in state.shape[1:])), state.dtype)
+
+
+def golden(model: Model) -> tuple[dict[str, Tensor], list[str]]:
+    """The inputs of the card's golden pair, and the names of its outputs."""
+    card = model.card
+    dtypes: dict[str, str] = {spec.name: spec.dtype for spec in card.inputs}
+    dtypes |= {state.name: state.dtype for state in card.states}
+    inputs = {name: np.asarray(value, dtypes[name]) for name, value in card.golden.inputs.items()}
+    return inputs, list(card.golden.outputs)
 
 
 def load_store(store: Path) -> dict[str, Model]:
@@ -111,7 +125,8 @@ def load_model(folder: Path) -> Model:
     model = Model(card, _open_session(_read_graph(graph, card), graph))
     _check_signature(model, graph)
     _replay_golden(model, graph)
-    return model
+    outputs = list(card.golden.outputs)
+    return replace(model, paces=measure(lambda inputs: model.run(inputs, outputs), card))
 
 
 def _read_graph(path: Path, card: Card) -> bytes:
@@ -181,11 +196,8 @@ def _agree(says: tuple[str, Sequence[int | str]], has: tuple[str, Sequence[int |
 
 def _replay_golden(model: Model, path: Path) -> None:
     card = model.card
-    dtypes: dict[str, str] = {spec.name: spec.dtype for spec in card.inputs}
-    dtypes |= {state.name: state.dtype for state in card.states}
     try:
-        inputs = {name: np.asarray(value, dtypes[name]) for name, value in card.golden.inputs.items()}
-        answers = model.run(inputs, list(card.golden.outputs))
+        answers = model.run(*golden(model))
         differences = {
             name: float(np.abs(answers[name] - np.asarray(expected)).max())
             for name, expected in card.golden.outputs.items()

@@ -13,8 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from exports.card import Card
-from service.engine.engine import Engine
-from service.engine.store import Model, StoreError, Tensor
+from service.engine import Engine, Model, StoreError, Tensor
 from service.frames import audio, formats
 from service.frames.transcript import Segment, Transcript
 from service.http.problems import Problem, documented
@@ -132,11 +131,12 @@ async def hear(
         )
     started = time.perf_counter()
     state = request.app.state
-    card = state.engine.model(MODEL).card
+    model = state.engine.model(MODEL)
+    card = model.card
     waveform = await asyncio.get_running_loop().run_in_executor(
         state.decoders, _decode, body, card, state.settings
     )
-    heard = await _heard(request, card, waveform)
+    heard = await _heard(request, model, waveform)
     if form == "csv":
         return _attachment(await asyncio.to_thread(formats.to_csv, heard), "frames.csv", "text/csv")
     if form == "textgrid":
@@ -227,9 +227,10 @@ def _decode(body: bytes, card: Card, settings: Settings) -> audio.Waveform:
     return waveform
 
 
-async def _heard(request: Request, card: Card, waveform: audio.Waveform) -> formats.Heard:
+async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> formats.Heard:
     """Hear a recording, chunk after chunk; nothing more once the client has gone."""
     engine: Engine = request.app.state.engine
+    card = model.card
     rate, hop = timing(card)
     outputs = ["probabilities", "frames", *(state.output for state in card.states)]
     transcript = Transcript(card)
@@ -242,7 +243,7 @@ async def _heard(request: Request, card: Card, waveform: audio.Waveform) -> form
             raise ClientDisconnect
         chunk = waveform[None, start : start + CHUNK_SECONDS * rate]
         inputs = {"waveform": chunk, "lengths": np.array([chunk.shape[1]], np.int32)}
-        answers = await engine.infer(MODEL, inputs | states, outputs)
+        answers = await engine.infer(model, inputs | states, outputs)
         states = {state.name: answers[state.output] for state in card.states}
         # a copy, as the answer may be a view of a whole batch's
         probabilities.append(answers["probabilities"][0, : answers["frames"][0]].copy())

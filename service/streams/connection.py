@@ -11,8 +11,7 @@ import orjson
 import structlog
 from starlette.types import Message, Receive, Send
 
-from service.engine.engine import Engine, UnknownModelError
-from service.engine.store import StoreError
+from service.engine import Engine, StoreError, UnknownModelError
 from service.frames import routes as frames
 from service.frames.audio import InvalidSamplesError
 from service.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
-from service.engine.engine import Engine
+from service.engine import Engine
 from service.http.problems import StatusProblem, documented, respond
 from service.settings import Settings
 from service.streams.connection import Connection

@@ -9,9 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 
-from service.engine.batching import Answer, Request
-from service.engine.engine import Engine
-from service.engine.store import Model, Tensor
+from service.engine import Answer, Engine, Model, Request, Tensor
 from service.frames.audio import Waveform
 from service.frames.routes import timing
 from service.frames.transcript import Segment, Transcript
@@ -204,7 +202,9 @@ class Session:
             self._pending = rest.copy() if len(rest) else _NONE  # a view would keep all of the chunk
             inputs = {"waveform": waveform, "lengths": np.array([count], np.int32), **self._states}
             self._asked = count // self._hop
-            self._request = self._engine.submit(self.model.card.name, inputs, self._outputs, self._stepped)
+            self._request = self._engine.submit(
+                self.model, inputs, self._outputs, self._stepped, priority=1, bounded=False
+            )
         elif self._finishing and not self.finished:
             self._conclude()
 

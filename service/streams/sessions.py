@@ -7,12 +7,10 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import structlog
 
-from service.engine.engine import Engine
-from service.engine.store import Model
+from service.engine import Clock, Engine, Model, Timer
 from service.frames.routes import timing
 from service.settings import Settings
 from service.streams.outbox import Outbox
@@ -30,23 +28,6 @@ class TooManyStreamsError(Exception):
 
 class UnknownTokenError(LookupError):
     """A token that stands for no stream, or for one that ended; the message says which."""
-
-
-class Timer(Protocol):
-    """What `Clock.call_at` returns."""
-
-    def cancel(self) -> None:
-        """Do not call."""
-
-
-class Clock(Protocol):
-    """What is needed of an event loop."""
-
-    def time(self) -> float:
-        """Seconds, which never go back."""
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call back when `time` is that late."""
 
 
 @dataclass(frozen=True)

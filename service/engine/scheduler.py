@@ -1,0 +1,308 @@
+"""Admits requests, says what runs next, and hands each its answer, once. Knows no threads, and only the time
+that its clock tells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from service.engine.batching import Answer, Layout, Piece, Request
+from service.engine.clock import Clock
+from service.engine.errors import (
+    CancelledRequestError,
+    DeadlineExceededError,
+    EngineStoppedError,
+    InvalidTensorsError,
+    OverloadedError,
+)
+from service.engine.observer import Observer
+from service.engine.queue import Queue
+from service.engine.store import Tensor
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait; more is refused.
+
+    Attributes:
+        rows: of all requests together.
+        nbytes: of their inputs.
+    """
+
+    rows: int = 1024
+    nbytes: int = 256 * 2**20
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """What a lane runs.
+
+    Attributes:
+        pieces: of requests with equal keys.
+        begun: when it was given to the lane.
+        seconds: what it is expected to take.
+    """
+
+    pieces: list[Piece]
+    begun: float
+    seconds: float
+    fetches: list[str] = field(init=False)
+    inputs: Mapping[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fetches = self.layout.fetches(self.pieces)
+        self.inputs = self.layout.stack(self.pieces)
+
+    @property
+    def layout(self) -> Layout:
+        """Of the pieces."""
+        return self.pieces[0].request.layout
+
+    @property
+    def rows(self) -> int:
+        """Of all pieces."""
+        return sum(piece.rows for piece in self.pieces)
+
+    def run(self) -> dict[str, Tensor]:
+        """Run the graph, in the calling thread."""
+        return self.layout.model.run(self.inputs, self.fetches)
+
+
+class Scheduler:
+    """
+    Args:
+        clock: tells the time.
+        lanes: how many batches run side by side.
+        limits: of what waits.
+        observers: are told.
+
+    Attributes:
+        queue: what waits; for looking only.
+    """
+
+    def __init__(self, clock: Clock, lanes: int, limits: Limits, observers: Iterable[Observer] = ()) -> None:
+        self.queue = Queue()
+        self._clock = clock
+        self._lanes = lanes
+        self._limits = limits
+        self._observers = [*observers]
+        self._halves: deque[list[Piece]] = deque()  # of batches that failed
+        self._running: set[Batch] = set()
+        self._stopped = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return not (self._running or self._halves or self.queue.rows)
+
+    @property
+    def running(self) -> int:
+        """How many batches run."""
+        return len(self._running)
+
+    def backlog(self) -> float:
+        """Seconds until what waits and runs now will have been run, as far as can be told."""
+        now = self._clock.time()
+        rest = sum(max(0.0, batch.begun + batch.seconds - now) for batch in self._running)
+        return (self.queue.seconds + rest) / self._lanes
+
+    def submit(self, request: Request, *, bounded: bool = True) -> None:
+        """Queue a request.
+
+        Args:
+            request: a new one.
+            bounded: refuse it where the limits or its deadline say so. Without, as for pieces of streams that
+                were admitted as a whole, it is queued in any case.
+
+        Raises:
+            OverloadedError, DeadlineExceededError, EngineStoppedError
+            InvalidTensorsError: it has more rows, or bytes, than may ever wait.
+        """
+        if self._stopped:
+            raise EngineStoppedError("the engine does not run")
+        now = self._clock.time()
+        if bounded:
+            self._admit(request, now)
+        request.admitted = now
+        if request.deadline is not None:
+            request.timer = self._clock.call_at(request.deadline, self._expire, request)
+        self.queue.push(request)
+        for observer in self._observers:
+            observer.admitted(request)
+
+    def cancel(self, request: Request) -> None:
+        """Nobody waits for the request any more: take it out of the queue; if it runs, drop its answer."""
+        if request.ended is None:
+            request.done = _drop
+            self._end(request, CancelledRequestError("nobody waits for it any more"))
+
+    def next(self) -> Batch | None:
+        """What a free lane is to run now; None if nothing waits."""
+        while True:
+            pieces = self._halves.popleft() if self._halves else self.queue.take()
+            if not pieces:
+                return None
+            now = self._clock.time()
+            layout = pieces[0].request.layout
+            rows = sum(piece.rows for piece in pieces)
+            seconds = rows * layout.pace(pieces[0].request.size).seconds
+            pieces = [piece for piece in pieces if not self._too_late(piece.request, now, seconds)]
+            if not pieces:
+                continue
+            try:
+                batch = Batch(pieces, now, seconds)
+            except Exception as error:  # out of memory, or tensors that are not what they seemed
+                self._fail(pieces, error)
+                continue
+            for piece in pieces:
+                if piece.request.started is None:
+                    piece.request.started = now
+                    _disarm(piece.request)
+            self._running.add(batch)
+            return batch
+
+    def finish(self, batch: Batch, outcome: Answer) -> None:
+        """A lane has run a batch, and got the outputs, or an error."""
+        if batch not in self._running:
+            return
+        self._running.remove(batch)
+        seconds = self._clock.time() - batch.begun
+        error = outcome if isinstance(outcome, Exception) else None
+        for observer in self._observers:
+            observer.ran(batch.pieces, seconds, error)
+        if isinstance(outcome, Exception):
+            self._fail(batch.pieces, outcome)
+            return
+        layout, rows, size = batch.layout, batch.rows, batch.pieces[0].request.size
+        if 2 * rows > layout.rows(size):
+            layout.learn(size, seconds / rows)
+        for piece, answer in zip(batch.pieces, layout.split(batch.pieces, outcome), strict=True):
+            self._answer(piece, answer)
+
+    def abandon(self, batch: Batch, error: Exception) -> None:
+        """The lane that ran the batch is gone: its requests end in the error."""
+        if batch in self._running:
+            self._running.remove(batch)
+            for piece in batch.pieces:
+                self._end(piece.request, error)
+
+    def stop(self) -> None:
+        """Take no more requests; what waits ends in `EngineStoppedError`. What runs may still be finished."""
+        self._stopped = True
+        error = EngineStoppedError("the engine was stopped before it came to this request")
+        for request in self.queue.clear():
+            self._end(request, error)
+        for piece in [piece for pieces in self._halves for piece in pieces]:
+            self._end(piece.request, error)
+        self._halves.clear()
+
+    def _admit(self, request: Request, now: float) -> None:
+        limits, queue = self._limits, self.queue
+        if request.rows > limits.rows or request.nbytes > limits.nbytes:
+            raise InvalidTensorsError(
+                f"the request has {request.rows} rows and {request.nbytes} bytes; at most {limits.rows} rows "
+                f"and {limits.nbytes} bytes may wait at all: send it in parts"
+            )
+        if queue.rows + request.rows > limits.rows or queue.nbytes + request.nbytes > limits.nbytes:
+            self._reject(request, "queue_full")
+            raise OverloadedError(
+                f"{queue.rows} rows of {queue.nbytes} bytes wait; at most {limits.rows} rows of "
+                f"{limits.nbytes} bytes may",
+                self._retry_after(),
+            )
+        if request.deadline is not None:
+            if request.deadline <= now:
+                self._reject(request, "deadline")
+                raise DeadlineExceededError("the request's time was over before it could be queued")
+            if self.queue.rows and now + self.backlog() + request.seconds > request.deadline:
+                self._reject(request, "overload")
+                raise OverloadedError(
+                    f"what waits takes {self.backlog():.3g} seconds; the request has "
+                    f"{request.deadline - now:.3g} seconds",
+                    self._retry_after(),
+                )
+
+    def _retry_after(self) -> float:
+        return max(1.0, math.ceil(self.backlog()))
+
+    def _reject(self, request: Request, reason: str) -> None:
+        for observer in self._observers:
+            observer.rejected(request, reason)
+
+    def _too_late(self, request: Request, now: float, seconds: float) -> bool:
+        """End a request that could not be run by its deadline any more, or that nobody waits for."""
+        if request.ended is not None:
+            return True
+        if request.started is not None or request.deadline is None or now + seconds <= request.deadline:
+            return False
+        self._expire(request)
+        return True
+
+    def _expire(self, request: Request) -> None:
+        """End a request whose time is over while it waits."""
+        if request.started is not None or request.ended is not None:
+            return
+        waited = self._clock.time() - request.admitted
+        error = DeadlineExceededError(
+            f"the request waited for {waited:.3g} seconds and was not run by its deadline"
+        )
+        self._end(request, error)
+
+    def _answer(self, piece: Piece, answer: dict[str, Tensor]) -> None:
+        request = piece.request
+        if request.ended is not None:
+            return
+        if not piece.whole:
+            request.parts[piece.start] = answer
+            request.answered += piece.rows
+            if request.answered < request.rows:
+                return
+            answer = request.layout.join([part for _, part in sorted(request.parts.items(), key=_start)])
+        self._end(request, answer)
+
+    def _fail(self, pieces: list[Piece], error: Exception) -> None:
+        """End in the error, but run a batch again in halves first: only those requests are to fail that
+        would fail alone.
+        """
+        if len(pieces) == 1:
+            self._end(pieces[0].request, error)
+        else:
+            middle = len(pieces) // 2
+            self._halves += [pieces[:middle], pieces[middle:]]
+
+    def _end(self, request: Request, answer: Answer) -> None:
+        """The one way in which requests end."""
+        if request.ended is not None:
+            return
+        request.ended = self._clock.time()
+        _disarm(request)
+        self.queue.remove(request)  # rows of it that have not been taken
+        request.parts.clear()
+        error = answer if isinstance(answer, Exception) else None
+        for observer in self._observers:
+            observer.ended(request, error)
+        try:
+            request.done(answer)
+        except Exception:
+            log.exception("an answer was not taken")
+
+
+def _start(part: tuple[int, object]) -> int:
+    return part[0]
+
+
+def _disarm(request: Request) -> None:
+    if request.timer is not None:
+        request.timer.cancel()
+        request.timer = None
+
+
+def _drop(_: Answer) -> None:
+    pass
