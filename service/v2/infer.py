@@ -1,0 +1,74 @@
+"""POST /v2/models/{model}/infer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request, Response
+
+from service.engine import Engine, Model, Tensor
+from service.http.problems import StatusProblem
+from service.http.routes import while_connected
+from service.v2 import request as requests
+from service.v2.errors import quote
+from service.v2.request import InferRequest
+from service.v2.response import render
+from service.v2.signature import Signatures
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+
+
+class Inference:
+    """The endpoint.
+
+    Args:
+        engine: runs the models.
+        signatures: of the models.
+    """
+
+    def __init__(self, engine: Engine, signatures: Signatures) -> None:
+        self._engine = engine
+        self._signatures = signatures
+
+    async def infer(self, request: Request) -> Response:
+        """Run a model on tensors. The body is JSON, or JSON with the tensors' bytes behind it, or, with
+        `Inference-Header-Content-Length: 0`, the bytes alone of the model's one input:
+
+            curl --header 'Inference-Header-Content-Length: 0' --data-binary @seven.f32 \\
+                http://127.0.0.1:8000/v2/models/digits/infer
+
+        States of the model may be given as inputs, and asked for as outputs. `lengths`, how much of each row
+        counts, may be left out.
+        """
+        length = None
+        for name, value in request.scope["headers"]:
+            if name == _HEADER_LENGTH:
+                length = value.decode("latin-1")
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                raise StatusProblem(
+                    415, f"the body has the content encoding {quote(value.decode('latin-1'))}; expected none"
+                )
+        body = await request.body()
+        admitted = asyncio.get_running_loop().time()
+        path = request.path_params
+        model = self._engine.model(path["model"], path.get("version"))
+        signature = self._signatures.of(model)
+        asked = requests.read(body, length, signature)
+        timeout = asked.parameters.timeout
+        deadline = None if timeout is None else admitted + timeout
+        outputs = await while_connected(request, self._run(model, asked, deadline))
+        answer, length_of_json = render(asked, signature, outputs)
+        if length_of_json is None:
+            return Response(answer, media_type="application/json")
+        return Response(
+            answer, headers={HEADER_LENGTH: str(length_of_json)}, media_type="application/octet-stream"
+        )
+
+    async def _run(self, model: Model, asked: InferRequest, deadline: float | None) -> dict[str, Tensor]:
+        parameters = asked.parameters
+        if parameters.sequence is not None:
+            raise StatusProblem(501, "this server does not offer sequences")
+        return await self._engine.infer(
+            model, asked.inputs, asked.outputs, deadline=deadline, priority=parameters.priority
+        )

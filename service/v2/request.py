@@ -1,0 +1,290 @@
+"""An inference request: JSON, JSON with bytes behind it, or bytes alone -> tensors by name.
+
+A request is checked against the model's signature as it is read, so that nothing is made of what does not
+fit. It may be hostile; whatever it is, it ends in a request or in `InvalidRequestError`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.engine import Tensor
+from service.engine.batching import LENGTHS
+from service.v2 import parameters as parameters_
+from service.v2.errors import InvalidRequestError, describe, quote
+from service.v2.parameters import Parameters
+from service.v2.signature import Signature, TensorType
+from service.v2.tensors import from_bytes, from_json
+
+MAX_JSON_BYTES = 2**23  # 50 ms of the event loop; what is larger can come as bytes, which cost it nothing
+MAX_ELEMENTS = 2**20  # of a tensor: 1337 images, or two minutes of speech, in one piece
+
+_NOT_OFFERED = ("shared_memory_region", "classification")
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What is asked.
+
+    Attributes:
+        id: the client's name for the request, if it gave one.
+        parameters: the request's, not its tensors'.
+        inputs: tensors by name, batch first; all that the model needs. They may be views of the body.
+        outputs: the names of what is asked for, in the order of the answer.
+        binary: those of them that are to come as bytes.
+    """
+
+    id: str | None
+    parameters: Parameters
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    binary: frozenset[str]
+
+
+def read(body: bytes, header_length: str | None, signature: Signature) -> InferRequest:
+    """Read a request.
+
+    Args:
+        body: the whole of it.
+        header_length: the header Inference-Header-Content-Length: how many bytes of the body are JSON, before
+            the tensors' bytes. None: all of them. 0: none, the body is the model's input.
+        signature: of the model that is asked.
+
+    Raises:
+        InvalidRequestError
+    """
+    reader = _Reader(body, signature)
+    if header_length is None:
+        return reader.read_document(body, None)
+    if not (header_length.isascii() and header_length.isdecimal() and len(header_length) < 20):
+        raise InvalidRequestError(
+            f"the header Inference-Header-Content-Length is {quote(header_length)}; expected the number of "
+            "bytes of JSON that the body begins with"
+        )
+    length = int(header_length)
+    if length == 0:
+        return reader.read_raw()
+    if length > len(body):
+        raise InvalidRequestError(
+            f"the header Inference-Header-Content-Length is {length}; the body has {len(body)} bytes"
+        )
+    return reader.read_document(body[:length], length)
+
+
+class _Reader:
+    """Reads one request.
+
+    Args:
+        body: the whole of it.
+        signature: of the model that is asked.
+    """
+
+    def __init__(self, body: bytes, signature: Signature) -> None:
+        self._body = body
+        self._signature = signature
+        self._sizes: dict[str, int] = {}  # of the dynamic dimensions, as far as they are known
+
+    def read_document(self, text: bytes, start: int | None) -> InferRequest:
+        """JSON, with tensors' bytes from `start` on, if not None."""
+        if len(text) > MAX_JSON_BYTES:
+            raise InvalidRequestError(
+                f"the request has {len(text)} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
+                "tensors as binary data"
+            )
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequestError(f"the request is not JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise InvalidRequestError(f"the request is {describe(document)}; expected an object")
+        id_ = document.get("id")
+        if not (id_ is None or isinstance(id_, str)):
+            raise InvalidRequestError(f"id is {describe(id_)}; expected a string")
+        parameters = parameters_.read(_object(document, "the request"))
+        inputs = self._read_inputs(_list(document, "inputs"), start)
+        outputs, binary = self._read_outputs(_list(document, "outputs"), parameters.binary_data_output)
+        return InferRequest(id_, parameters, inputs, outputs, binary)
+
+    def read_raw(self) -> InferRequest:
+        """Bytes alone: the one input that the model needs, of a batch of one."""
+        needed = [type_ for type_ in self._signature.inputs.values() if not type_.optional]
+        dynamic = [size for type_ in needed for size in type_.shape[1:] if isinstance(size, str)]
+        if len(needed) != 1 or len(dynamic) > 1:
+            raise InvalidRequestError(
+                "a body without JSON is for models that need one input, of one dynamic dimension besides the "
+                f"batch; {self._signature.card.name} needs {_join(needed)}"
+            )
+        (type_,) = needed
+        fixed = math.prod(size for size in type_.shape[1:] if isinstance(size, int))
+        row = fixed * type_.dtype.itemsize
+        length, rest = divmod(len(self._body), row) if dynamic else (1, len(self._body) - row)
+        if rest or not length:
+            multiple = "a multiple of " if dynamic else ""
+            raise InvalidRequestError(
+                f"the body has {len(self._body)} bytes; expected {multiple}{row}: the tensor {type_} with a "
+                "batch of 1"
+            )
+        shape = [1, *(length if isinstance(size, str) else size for size in type_.shape[1:])]
+        self._check_shape(type_, shape)
+        inputs = {type_.name: from_bytes(self._body, 0, len(self._body), type_, shape)}
+        self._complete(inputs)
+        outputs = self._signature.default_outputs
+        return InferRequest(None, Parameters(), inputs, outputs, frozenset(outputs))
+
+    def _read_inputs(self, items: list[Any] | None, start: int | None) -> dict[str, Tensor]:
+        inputs: dict[str, Tensor] = {}
+        offset = start
+        for item in items or ():
+            type_, parameters = self._find(item, "input", self._signature.inputs, inputs)
+            if item.get("datatype") != type_.datatype:
+                raise InvalidRequestError(
+                    f"input {type_.name!r} has the datatype {_sent(item, 'datatype')}; expected "
+                    f"{type_.datatype}"
+                )
+            shape = item.get("shape")
+            self._check_shape(type_, shape)
+            size = parameters.get("binary_data_size")
+            if size is None:
+                if "data" not in item:
+                    raise InvalidRequestError(
+                        f"input {type_.name!r} has neither data nor the parameter binary_data_size"
+                    )
+                inputs[type_.name] = from_json(item["data"], type_, shape)
+                continue
+            if "data" in item:
+                raise InvalidRequestError(
+                    f"input {type_.name!r} has both data and the parameter binary_data_size; expected one"
+                )
+            if offset is None:
+                raise InvalidRequestError(
+                    f"input {type_.name!r} has the parameter binary_data_size, but the request has no header "
+                    "Inference-Header-Content-Length"
+                )
+            if type(size) is not int or not 0 <= size <= len(self._body) - offset:
+                raise InvalidRequestError(
+                    f"input {type_.name!r}: binary_data_size is {describe(size)}; the body has "
+                    f"{len(self._body) - offset} bytes left for it"
+                )
+            inputs[type_.name] = from_bytes(self._body, offset, size, type_, shape)
+            offset += size
+        if offset is not None and offset < len(self._body):
+            raise InvalidRequestError(
+                f"the body has {len(self._body)} bytes; its JSON and its tensors' binary_data_size make "
+                f"{offset}"
+            )
+        self._complete(inputs)
+        return inputs
+
+    def _find(
+        self, item: Any, kind: str, known: dict[str, TensorType], before: Any
+    ) -> tuple[TensorType, dict[str, Any]]:
+        """The type of the tensor that an entry of the request names, and the entry's parameters."""
+        if not isinstance(item, dict):
+            raise InvalidRequestError(f"an entry of {kind}s is {describe(item)}; expected an object")
+        name = item.get("name")
+        if not isinstance(name, str):
+            raise InvalidRequestError(f"an {kind} has the name {_sent(item, 'name')}; expected a string")
+        type_ = known.get(name)
+        if type_ is None:
+            raise InvalidRequestError(
+                f"there is no {kind} {quote(name)}; {self._signature.card.name} has {_join(known.values())}"
+            )
+        if name in before:
+            raise InvalidRequestError(f"{kind} {name!r} is there twice")
+        parameters = _object(item, f"{kind} {name!r}")
+        for refused in _NOT_OFFERED:
+            if refused in parameters:
+                raise InvalidRequestError(f"{kind} {name!r}: this server does not offer {refused}")
+        return type_, parameters
+
+    def _check_shape(self, type_: TensorType, shape: Any) -> None:
+        """Raise if a tensor of this shape does not fit the model, or those that came before it."""
+        fits = isinstance(shape, list) and len(shape) == len(type_.shape)
+        if fits:
+            for size, expected in zip(shape, type_.shape, strict=True):
+                if type(size) is not int or size < 1:
+                    fits = False
+                elif isinstance(expected, int):
+                    fits = fits and size == expected
+                elif self._sizes.setdefault(expected, size) != size:
+                    raise InvalidRequestError(
+                        f"input {type_.name!r} has the shape {shape}: its {expected} is {size}; "
+                        f"expected {self._sizes[expected]}, as in the inputs before it"
+                    )
+        if not fits:
+            raise InvalidRequestError(
+                f"input {type_.name!r} has the shape {_show(shape)}; expected {type_.dims}"
+                ", where -1 is any size from 1 on" * (-1 in type_.dims)
+            )
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise InvalidRequestError(
+                f"input {type_.name!r} has the shape {shape}; expected at most {MAX_ELEMENTS} elements"
+            )
+
+    def _complete(self, inputs: dict[str, Tensor]) -> None:
+        """Fill in lengths that were left out; raise if another input is missing, or lengths are wrong."""
+        for name, type_ in self._signature.inputs.items():
+            if name not in inputs and not type_.optional:
+                has = ", ".join(map(repr, inputs)) or "none"
+                raise InvalidRequestError(f"input {type_} is missing; the request has {has}")
+        counted = self._signature.counted
+        if counted is None:
+            return
+        rows, size = inputs[counted.name].shape[:2]
+        lengths = inputs.get(LENGTHS)
+        if lengths is None:
+            inputs[LENGTHS] = np.full(rows, size, self._signature.inputs[LENGTHS].dtype)
+        elif int(lengths.min()) < 0 or int(lengths.max()) > size:
+            wrong = next(int(length) for length in lengths.flat if not 0 <= length <= size)
+            raise InvalidRequestError(
+                f"input {LENGTHS!r} holds {wrong}; expected 0 to {size}, the size of {counted.name!r}"
+            )
+
+    def _read_outputs(
+        self, items: list[Any] | None, binary_by_default: bool
+    ) -> tuple[tuple[str, ...], frozenset[str]]:
+        if items is None:
+            outputs = self._signature.default_outputs
+            return outputs, frozenset(outputs if binary_by_default else ())
+        asked: dict[str, bool] = {}
+        for item in items:
+            type_, parameters = self._find(item, "output", self._signature.outputs, asked)
+            asked[type_.name] = parameters_.boolean(parameters, "binary_data", binary_by_default)
+        return tuple(asked), frozenset(name for name, binary in asked.items() if binary)
+
+
+def _object(item: dict[str, Any], owner: str) -> dict[str, Any]:
+    parameters = item.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequestError(f"{owner}: parameters is {describe(parameters)}; expected an object")
+    return parameters
+
+
+def _list(document: dict[str, Any], name: str) -> list[Any] | None:
+    value = document.get(name)
+    if not (value is None or isinstance(value, list)):
+        raise InvalidRequestError(f"{name} is {describe(value)}; expected a list")
+    return value or None
+
+
+def _sent(item: dict[str, Any], name: str) -> str:
+    value = item.get(name)
+    return quote(value) if isinstance(value, str) else describe(value)
+
+
+def _show(shape: Any) -> str:
+    if not isinstance(shape, list):
+        return describe(shape)
+    sizes = [str(size) if type(size) is int else describe(size) for size in shape[:8]]
+    return f"[{', '.join(sizes)}{', ...' * (len(shape) > 8)}]"
+
+
+def _join(types: Any) -> str:
+    return ", ".join(map(str, types))

@@ -1,0 +1,83 @@
+"""Which endpoint answers where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from service.engine import Engine
+from service.http.problems import StatusProblem, respond
+from service.http.routes import BareRoute, Endpoint
+from service.v2 import openapi
+from service.v2.errors import InvalidRequestError
+from service.v2.infer import Inference
+from service.v2.metadata import ModelMetadata, ModelReady, ServerMetadata
+from service.v2.models import Models
+from service.v2.signature import Signatures
+from service.v2.statistics import Statistics
+
+_ONE = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+def install(app: FastAPI, engine: Engine, statistics: Statistics) -> None:
+    """Give the application the protocol's endpoints, the busiest first.
+
+    Args:
+        app: the application. Routes that it has already are tried before these.
+        engine: runs the models.
+        statistics: observes the engine.
+    """
+    signatures = Signatures()
+    inference = Inference(engine, signatures)
+    models = Models(engine, signatures, statistics)
+    for path in _ONE:
+        _add(
+            app,
+            f"{path}/infer",
+            inference.infer,
+            "Run a model",
+            openapi.INFER_RESPONSES,
+            openapi.INFER_BODY,
+            openapi.HEADER_LENGTH,
+        )
+    _add(app, "/v2", models.server, "What server is this?", openapi.answers(ServerMetadata))
+    _add(app, "/v2/models/stats", models.all_statistics, "What have all models done?", openapi.answers(None))
+    for path in _ONE:
+        for ending, endpoint, summary, answer in (
+            ("", models.metadata, "What does a model take and give?", ModelMetadata),
+            ("/ready", models.ready, "Does a model answer?", ModelReady),
+            ("/config", models.config, "How is a model configured?", None),
+            ("/stats", models.statistics, "What has a model done?", None),
+        ):
+            _add(app, path + ending, endpoint, summary, openapi.answers(answer, 404, 503))
+
+    @app.exception_handler(InvalidRequestError)
+    async def on_invalid_request(request: Request, error: InvalidRequestError) -> Response:
+        return respond(StatusProblem(400, str(error)), request.scope["path"])
+
+
+def _add(
+    app: FastAPI,
+    path: str,
+    endpoint: Endpoint,
+    summary: str,
+    responses: dict[int | str, dict[str, Any]],
+    body: dict[str, Any] | None = None,
+    *headers: dict[str, Any],
+) -> None:
+    """An endpoint: GET, or POST if it has a body."""
+    described: dict[str, Any] = {"parameters": [*openapi.path_parameters(path), *headers]}
+    if body is not None:
+        described["requestBody"] = body
+    BareRoute.add(
+        app,
+        path,
+        endpoint,
+        methods=["GET" if body is None else "POST"],
+        tags=["models"],
+        summary=summary,
+        response_class=Response,
+        responses=responses,
+        openapi_extra=described,
+    )
