@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
+from service import v2
 from service.digits import routes as digits
 from service.engine import Engine, Model, UnknownModelError
 from service.frames import routes as frames
@@ -26,7 +27,8 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         StoreError: an artifact is damaged or does not do what its card says.
     """
-    engine = Engine(settings.store, settings.lanes, settings.batch_rows, check=_check)
+    statistics = v2.Statistics()
+    engine = Engine(settings.store, settings.lanes, settings.batch_rows, observers=[statistics], check=_check)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.streams = streams.Streams(engine, settings)
     problems.install(app)
     app.add_exception_handler(UnknownModelError, _unknown_model)
+    v2.install(app, engine, statistics)
     app.include_router(digits.router)
     app.include_router(frames.router)
     app.include_router(streams.router)
