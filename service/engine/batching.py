@@ -143,9 +143,7 @@ class Layout:
         card = model.card
         self.model = model
         self._max_rows = max_rows
-        self._paces = dict.fromkeys([0], model.paces[-1]) | {
-            pace.size.bit_length(): pace for pace in model.paces
-        }
+        self._paces = {pace.size.bit_length(): pace for pace in model.paces}
         dynamic = [spec for spec in card.inputs if any(isinstance(size, str) for size in spec.shape[1:])]
         padded = (
             len(dynamic) == 1

@@ -196,11 +196,10 @@ class Scheduler:
     def stop(self) -> None:
         """Take no more requests; what waits ends in `EngineStoppedError`. What runs may still be finished."""
         self._stopped = True
-        error = EngineStoppedError("the engine was stopped before it came to this request")
         for request in self.queue.clear():
-            self._end(request, error)
+            self._end(request, _stopped())
         for piece in [piece for pieces in self._halves for piece in pieces]:
-            self._end(piece.request, error)
+            self._end(piece.request, _stopped())
         self._halves.clear()
 
     def _admit(self, request: Request, now: float) -> None:
@@ -273,6 +272,9 @@ class Scheduler:
         """
         if len(pieces) == 1:
             self._end(pieces[0].request, error)
+        elif self._stopped:  # they are not run again
+            for piece in pieces:
+                self._end(piece.request, _stopped())
         else:
             middle = len(pieces) // 2
             self._halves += [pieces[:middle], pieces[middle:]]
@@ -292,6 +294,10 @@ class Scheduler:
             request.done(answer)
         except Exception:
             log.exception("an answer was not taken")
+
+
+def _stopped() -> EngineStoppedError:
+    return EngineStoppedError("the engine was stopped before it came to this request")
 
 
 def _start(part: tuple[int, object]) -> int:

@@ -28,7 +28,7 @@ small_frames (
     float[batch, samples] waveform, int32[batch] lengths,
     float[batch, {HOP - 1}] rest, int32[batch] pending, float[batch, 1] total
 ) => (
-    float[batch, time, 3] probabilities, int32[batch] frames,
+    float[batch, frames, 3] probabilities, int32[batch] frames,
     float[batch, {HOP - 1}] rest_next, int32[batch] pending_next, float[batch, 1] total_next
 )
 <
@@ -114,7 +114,7 @@ def small_frames_card(graph: bytes, name: str, version: str) -> dict[str, Any]:
             {"name": "lengths", "dtype": "int32", "shape": ["batch"]},
         ],
         "outputs": [
-            {"name": "probabilities", "dtype": "float32", "shape": ["batch", "time", len(LABELS)]},
+            {"name": "probabilities", "dtype": "float32", "shape": ["batch", "frames", len(LABELS)]},
             {"name": "frames", "dtype": "int32", "shape": ["batch"]},
         ],
         "states": [

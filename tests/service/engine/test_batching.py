@@ -10,36 +10,40 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.engine.batching import InvalidTensorsError, Layout, Queue, Request
-from service.engine.store import load_model
+from exports.card import Card
+from service.engine.batching import InvalidTensorsError, Layout, Piece, Request
+from service.engine.store import Model, load_model
+from service.engine.tuning import Pace
+from tests.service.engine.fakes import sums
 
 
 @pytest.fixture(scope="module")
 def digits(small_store: Path) -> Layout:
-    return Layout(load_model(small_store / "digits" / "1"))
+    return Layout(load_model(small_store / "digits" / "1"), 32)
 
 
 @pytest.fixture(scope="module")
 def frames(small_store: Path) -> Layout:
-    return Layout(load_model(small_store / "frames" / "1"))
+    return Layout(load_model(small_store / "frames" / "1"), 32)
 
 
-def sums(layout: Layout, *values: float, size: int = 4, **more: Any) -> Request:
-    """A request of a row a value, in which the pixels' sum is the value."""
-    pixels = np.zeros((len(values), size), np.float32)
-    pixels[:, 0] = values
-    inputs = {"pixels": pixels, "lengths": np.full(len(values), size, np.int32), **more}
-    return Request(layout, inputs, ["h_next", "trace"], lambda _: None)
+def whole(*requests: Request) -> list[Piece]:
+    return [Piece(request, 0, request.rows) for request in requests]
 
 
-def run(layout: Layout, requests: list[Request]) -> list[dict[str, np.ndarray]]:
-    return layout.split(requests, layout.model.run(layout.stack(requests), requests[0].outputs))
+def run(layout: Layout, pieces: list[Piece]) -> list[dict[str, np.ndarray]]:
+    return layout.split(pieces, layout.model.run(layout.stack(pieces), layout.fetches(pieces)))
 
 
 def test_everybody_gets_their_own_rows(digits: Layout) -> None:
-    first, second, third = run(digits, [sums(digits, 1, 2), sums(digits, 3, size=7), sums(digits, 4, 5, 6)])
+    outputs = ["h_next", "trace"]
+    requests = [
+        sums(digits, 1, 2, outputs=outputs),
+        sums(digits, 3, size=7, outputs=outputs),
+        sums(digits, 4, 5, 6, outputs=outputs),
+    ]
+    first, second, third = run(digits, whole(*requests))
     assert first["h_next"].tolist() == [[1], [2]]
     assert second["h_next"].tolist() == [[3]]
     assert third["h_next"].tolist() == [[4], [5], [6]]
@@ -66,10 +70,11 @@ def test_waveforms_of_any_size_answer_as_if_alone(frames: Layout, data: st.DataO
         }
         outputs = ["probabilities", "frames", "rest_next", "pending_next", "total_next"]
         requests.append(Request(frames, inputs, outputs, lambda _: None))
-    for request, answer in zip(requests, run(frames, requests), strict=True):
-        (alone,) = run(frames, [request])
+    for request, answer in zip(requests, run(frames, whole(*requests)), strict=True):
+        (alone,) = run(frames, whole(request))
         for name in ("frames", "pending_next", "total_next"):
             np.testing.assert_array_equal(answer[name], alone[name])
+        assert answer["probabilities"].shape == alone["probabilities"].shape
         for row, count in enumerate(alone["frames"]):
             np.testing.assert_array_equal(
                 answer["probabilities"][row, :count], alone["probabilities"][row, :count]
@@ -91,18 +96,58 @@ def test_sizes_close_to_each_other_run_together(digits: Layout) -> None:
     assert sums(digits, 1, size=720).key == sums(digits, 1, 2, size=880).key
 
 
+def test_states_may_be_given_or_not(digits: Layout) -> None:
+    fresh, carried = sums(digits, 1), sums(digits, 2, h=np.full((1, 1), 5, np.float32))
+    assert fresh.key == carried.key
+    assert [answer["h_next"].item() for answer in run(digits, whole(fresh, carried, fresh))] == [1, 7, 1]
+
+
+def test_everybody_gets_what_they_asked_for(digits: Layout) -> None:
+    first, second = sums(digits, 1), sums(digits, 2, outputs=["probabilities"])
+    assert first.key == second.key
+    assert [set(answer) for answer in run(digits, whole(first, second))] == [{"h_next"}, {"probabilities"}]
+
+
 def test_what_differs_does_not_run_together(digits: Layout, frames: Layout) -> None:
-    plain = sums(digits, 1)
-    h = np.zeros((1, 1), np.float32)
-    others = [
-        sums(digits, 1, h=h),
-        sums(digits, 1, h=h.astype(np.float64)),
-        sums(digits, 1, h=np.zeros((1, 2), np.float32)),
-        sums(frames, 1),
-        Request(digits, plain.inputs, ["h_next"], lambda _: None),
+    waveform = {"waveform": np.zeros((1, 4), np.float32), "lengths": np.array([4], np.int32)}
+    keys = [
+        sums(digits, 1).key,
+        sums(digits, 1, outputs=["trace"]).key,  # as long as its input: only where it is asked for
+        sums(digits, 1, size=9).key,
+        Request(frames, waveform, ["frames"], lambda _: None).key,
     ]
-    keys = [plain.key, *(other.key for other in others)]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_request_can_run_in_pieces(digits: Layout) -> None:
+    request = sums(digits, 1, 2, 3, 4, 5, outputs=["h_next", "trace"], h=np.ones((5, 1), np.float32))
+    pieces = [Piece(request, 0, 2), Piece(request, 2, 3), Piece(request, 3, 5)]
+    other = whole(sums(digits, 9, size=7, outputs=["h_next", "trace"]))
+    (first,) = run(digits, pieces[:1])
+    _, second, third = run(digits, [*other, *pieces[1:]])
+    joined = digits.join([first, second, third])
+    (alone,) = run(digits, whole(request))
+    for name in alone:
+        np.testing.assert_array_equal(joined[name], alone[name])
+
+
+def test_pieces_with_different_numbers_of_frames_are_joined(frames: Layout) -> None:
+    rng = np.random.default_rng(0)
+    inputs = {
+        "waveform": rng.uniform(-1, 1, (3, 400)).astype(np.float32),
+        "lengths": np.array([90, 400, 0], np.int32),
+    }
+    request = Request(frames, inputs, ["probabilities", "frames"], lambda _: None)
+    parts = [run(frames, [Piece(request, row, row + 1)])[0] for row in range(3)]
+    assert [part["probabilities"].shape[1] for part in parts] == [1, 5, 0]
+    joined = frames.join(parts)
+    assert joined["frames"].tolist() == [1, 5, 0]
+    assert joined["probabilities"].shape[:2] == (3, 5)
+    (alone,) = run(frames, whole(request))
+    for row, count in enumerate(joined["frames"]):
+        np.testing.assert_array_equal(
+            joined["probabilities"][row, :count], alone["probabilities"][row, :count]
+        )
 
 
 @pytest.mark.parametrize(
@@ -122,83 +167,63 @@ def test_what_differs_does_not_run_together(digits: Layout, frames: Layout) -> N
 def test_other_models_are_not_padded(digits: Layout, change: Callable[[dict[str, Any]], object]) -> None:
     card = digits.model.card.model_dump()
     change(card)
-    layout = Layout(type(digits.model)(type(digits.model.card).model_validate(card), digits.model.session))
+    layout = Layout(Model(Card.model_validate(card), digits.model.session), 32)
     assert layout.ragged is None
     assert sums(layout, 1, size=720).key == sums(layout, 1, 2, size=720).key
     assert sums(layout, 1, size=720).key != sums(layout, 1, size=721).key
 
 
+PIXELS = np.zeros((2, 3), np.float32)
+LENGTHS = np.full(2, 3, np.int32)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "there are no inputs"),
-        ({"pixels": np.float32(1)}, r"input 'pixels' has the shape \[\]"),
+        ({}, r"input 'pixels' is missing; digits needs float32 \[batch, time\]"),
+        ({"pixels": PIXELS}, r"input 'lengths' is missing; digits needs int32 \[batch\]"),
         (
-            {"pixels": np.zeros((2, 3)), "lengths": np.zeros(3)},
-            r"input 'lengths' has the shape \[3\]; expected the same number of rows as 'pixels' has",
+            {"pixels": np.float32(1), "lengths": LENGTHS},
+            r"input 'pixels' is float32 \[\]; expected float32 \[batch, time\]",
         ),
+        (
+            {"pixels": PIXELS, "lengths": LENGTHS.astype(np.int64)},
+            r"input 'lengths' is int64 \[2\]; expected int32 \[batch\]",
+        ),
+        (
+            {"pixels": PIXELS, "lengths": LENGTHS[:1]},
+            "input 'lengths' has 1 rows; expected 2, as 'pixels' has",
+        ),
+        ({"pixels": PIXELS, "lengths": LENGTHS + 1}, "lengths has 4; expected 0 to 3, the size of 'pixels'"),
+        ({"pixels": PIXELS, "lengths": -LENGTHS}, "lengths has -3; expected 0 to 3"),
+        (
+            {"pixels": PIXELS, "lengths": LENGTHS, "h": np.zeros((2, 2), np.float32)},
+            r"input 'h' is float32 \[2, 2\]; expected float32 \[batch, 1\]",
+        ),
+        (
+            {"pixels": PIXELS, "lengths": LENGTHS, "h": np.zeros((1, 1), np.float32)},
+            "input 'h' has 1 rows; expected 2",
+        ),
+        (
+            {"pixels": PIXELS, "lengths": LENGTHS, "x": PIXELS},
+            "there is no input 'x'; digits has pixels, lengths, h",
+        ),
+        ({"pixels": PIXELS[:0], "lengths": LENGTHS[:0]}, "the inputs have no rows"),
     ],
 )
-def test_inputs_have_the_same_rows(digits: Layout, inputs: dict[str, Any], message: str) -> None:
+def test_inputs_are_the_models(digits: Layout, inputs: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidTensorsError, match=message):
         Request(digits, inputs, ["h_next"], lambda _: None)
 
 
-class FakeLayout:
-    ragged = None
+def test_outputs_are_the_models(digits: Layout) -> None:
+    with pytest.raises(InvalidTensorsError, match="there is no output 'x'; digits has h_next, probabilities"):
+        sums(digits, 1, outputs=["x"])
 
 
-MAX_ROWS = 8
-
-
-class QueueMachine(RuleBasedStateMachine):
-    """Requests come, are cancelled and are taken in any order; a list is the model of the queue."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layouts: list[Any] = [FakeLayout(), FakeLayout(), FakeLayout()]
-        self.queue = Queue(MAX_ROWS)
-        self.waiting: list[Request] = []
-
-    @rule(model=st.integers(0, 2), rows=st.integers(1, 12), width=st.integers(1, 2))
-    def push(self, model: int, rows: int, width: int) -> None:
-        request = Request(self.layouts[model], {"x": np.zeros((rows, width))}, ["y"], lambda _: None)
-        self.queue.push(request)
-        self.waiting.append(request)
-
-    @precondition(lambda self: self.waiting)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        request = data.draw(st.sampled_from(self.waiting))
-        self.queue.remove(request)
-        self.queue.remove(request)  # again changes nothing
-        self.waiting.remove(request)
-
-    @rule()
-    def take(self) -> None:
-        taken = self.queue.take()
-        assert bool(taken) == bool(self.waiting)
-        if not taken:
-            return
-        alike = [request for request in self.waiting if request.key == self.waiting[0].key]
-        assert taken == alike[: len(taken)]  # the oldest of all, and the next oldest like it
-        rows = sum(request.rows for request in taken)
-        assert rows <= MAX_ROWS or len(taken) == 1
-        if len(taken) < len(alike):  # as many as fit
-            assert rows + alike[len(taken)].rows > MAX_ROWS
-        self.waiting = [request for request in self.waiting if request not in taken]
-        for request in taken:
-            self.queue.remove(request)  # too late, and harmless
-
-    @rule()
-    def clear(self) -> None:
-        assert sorted(self.queue.clear(), key=id) == sorted(self.waiting, key=id)
-        self.waiting = []
-
-    @invariant()
-    def holds_no_empty_group(self) -> None:
-        assert all(self.queue._groups.values())
-        assert sum(map(len, self.queue._groups.values())) == len(self.waiting)
-
-
-TestQueue = QueueMachine.TestCase
+def test_pace_of_sizes_that_were_not_measured(digits: Layout) -> None:
+    layout = Layout(Model(digits.model.card, digits.model.session, (Pace(8, 4, 0.1), Pace(64, 2, 0.8))), 3)
+    assert [layout.rows(size) for size in (0, 1, 8, 9, 64, 1000)] == [3, 3, 3, 3, 2, 2]
+    assert layout.pace(1000).seconds == pytest.approx(0.8 * 1000 / 64)
+    layout.learn(64, 1.8)
+    assert layout.pace(64).seconds == pytest.approx(0.9)

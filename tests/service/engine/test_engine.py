@@ -1,10 +1,10 @@
-"""The engine without a web server."""
+"""The engine without a web server, on its real threads."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import Engine
-from service.engine import engine
-from service.engine.batching import InvalidTensorsError, Layout, Request
-from service.engine.engine import EngineStoppedError, UnknownModelError
-from service.engine.store import Model, load_store
+from service.engine import (
+    DeadlineExceededError,
+    EngineStoppedError,
+    InvalidTensorsError,
+    LaneDiedError,
+    Limits,
+    Model,
+    OverloadedError,
+    UnknownModelError,
+)
+from service.engine.batching import Layout, Piece
+from tests.service.engine.fakes import POISON, FakeSession, fake_model
 
 
 def request(*sums: float, size: int = 784) -> dict[str, np.ndarray]:
@@ -26,37 +34,51 @@ def request(*sums: float, size: int = 784) -> dict[str, np.ndarray]:
     return {"pixels": pixels, "lengths": np.full(len(sums), size, np.int32)}
 
 
-class Gate:
-    """A session that runs when told to, and keeps what it was fed."""
+class Gate(FakeSession):
+    """A session that runs when told to."""
 
     def __init__(self) -> None:
-        self.batches: list[list[float]] = []
+        super().__init__()
         self.started = threading.Semaphore(0)
         self.open = threading.Event()
 
-    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], _: object) -> list[np.ndarray]:
-        self.batches.append(feeds["pixels"][:, 0].tolist())
+    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
         self.started.release()
-        self.open.wait(60)
-        if "break" in outputs:
-            raise RuntimeError("broken")
-        return [feeds["pixels"][:, :1]] * len(outputs)
+        assert self.open.wait(60)
+        return super().run(outputs, feeds, options)
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """The session of every model that an engine loads in this test."""
-    session = Gate()
-    monkeypatch.setattr(
-        engine,
-        "load_store",
-        lambda store: {name: Model(model.card, session) for name, model in load_store(store).items()},
-    )
-    return session
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def gated(gate: Gate) -> Model:
+    """A model that runs through the gate, four rows together."""
+    return fake_model(4, session=gate)
+
+
+Ask = Callable[..., asyncio.Task[dict[str, np.ndarray]]]
+
+
+def ask(running: Engine, model: Model, *sums: float, **options: Any) -> asyncio.Task[dict[str, np.ndarray]]:
+    return asyncio.create_task(running.infer(model, request(*sums), ["h_next"], **options))
 
 
 def answers(tasks: Sequence[asyncio.Task[dict[str, np.ndarray]]]) -> list[list[float]]:
     return [task.result()["h_next"][:, 0].tolist() for task in tasks]
+
+
+def kinds(tasks: Sequence[asyncio.Task[Any]]) -> list[type[BaseException]]:
+    return [type(task.exception()) for task in tasks]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other threads bring about."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 def test_infer_answers_what_was_asked(small_store: Path) -> None:
@@ -71,10 +93,10 @@ def test_infer_answers_what_was_asked(small_store: Path) -> None:
     np.testing.assert_allclose(got["trace"].sum(-1), 1, atol=1e-5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     requests=st.lists(
-        st.tuples(st.lists(st.integers(-1000, 100), min_size=1, max_size=5), st.sampled_from([3, 4, 7, 784])),
+        st.tuples(st.lists(st.integers(-1000, 100), min_size=1, max_size=9), st.sampled_from([3, 4, 7, 784])),
         max_size=60,
     ),
     lanes=st.integers(1, 3),
@@ -83,6 +105,8 @@ def test_infer_answers_what_was_asked(small_store: Path) -> None:
 def test_many_at_once_each_get_their_own_answer(
     small_store: Path, requests: list[tuple[list[int], int]], lanes: int, max_rows: int
 ) -> None:
+    """Answer i belongs to request i (MLServer#1306)."""
+
     async def main() -> list[dict[str, np.ndarray]]:
         async with Engine(small_store, lanes, max_rows) as running:
             return await asyncio.gather(
@@ -97,30 +121,31 @@ def test_many_at_once_each_get_their_own_answer(
     assert [answer["trace"].shape[:2] for answer in got] == [(len(sums), size) for sums, size in requests]
 
 
-def test_what_gathers_while_the_lanes_run_runs_together(small_store: Path, gate: Gate) -> None:
+def test_what_gathers_while_the_lanes_run_runs_together(small_store: Path, gate: Gate, gated: Model) -> None:
     async def main() -> list[list[float]]:
-        async with Engine(small_store, lanes=1, max_rows=4) as running:
-            tasks = []
-            for sums in ([0], [1, 2], [3], [4, 5], [6, 7, 8, 9, 10], [11]):
-                tasks.append(asyncio.create_task(running.infer("digits", request(*sums), ["h_next"])))
-                if len(tasks) == 1:
-                    await asyncio.to_thread(gate.started.acquire)
+        async with Engine(small_store, lanes=1) as running:
+            tasks = [ask(running, gated, 0)]
+            await asyncio.to_thread(gate.started.acquire)
+            tasks += [ask(running, gated, *sums) for sums in ([1, 2], [3], [4, 5], [6, 7, 8, 9, 10], [11])]
             await asyncio.sleep(0)
             gate.open.set()
             await asyncio.wait(tasks)
             return answers(tasks)
 
     assert asyncio.run(main()) == [[0], [1, 2], [3], [4, 5], [6, 7, 8, 9, 10], [11]]
-    assert gate.batches == [[0], [1, 2, 3], [4, 5], [6, 7, 8, 9, 10], [11]]
+    assert gate.batches == [[0], [1, 2, 3], [4, 5], [6, 7, 8, 9], [10, 11]]
 
 
 def test_lanes_run_side_by_side(small_store: Path, gate: Gate) -> None:
+    model = fake_model(1, session=gate)
+
     async def main() -> None:
-        async with Engine(small_store, lanes=2, max_rows=1) as running:
-            tasks = [asyncio.create_task(running.infer("digits", request(n), ["h_next"])) for n in (1, 2, 3)]
+        async with Engine(small_store, lanes=2) as running:
+            tasks = [ask(running, model, n) for n in (1, 2, 3)]
             await asyncio.to_thread(gate.started.acquire)
             await asyncio.to_thread(gate.started.acquire)
-            assert sorted(gate.batches) == [[1], [2]]
+            assert running.scheduler.running == 2
+            assert running.scheduler.queue.rows == 1
             gate.open.set()
             await asyncio.wait(tasks)
             assert answers(tasks) == [[1], [2], [3]]
@@ -128,15 +153,19 @@ def test_lanes_run_side_by_side(small_store: Path, gate: Gate) -> None:
     asyncio.run(main())
 
 
-def test_a_cancelled_wait_leaves_the_queue(small_store: Path, gate: Gate) -> None:
+def test_a_cancelled_wait_leaves_the_queue(small_store: Path, gate: Gate, gated: Model) -> None:
+    """A client that has gone costs nothing that had not begun (triton#3581)."""
+
     async def main() -> None:
         async with Engine(small_store, lanes=1) as running:
-            tasks = [asyncio.create_task(running.infer("digits", request(n), ["h_next"])) for n in range(1)]
+            tasks = [ask(running, gated, 0)]
             await asyncio.to_thread(gate.started.acquire)
-            tasks += [asyncio.create_task(running.infer("digits", request(n), ["h_next"])) for n in (1, 2, 3)]
+            tasks += [ask(running, gated, n) for n in (1, 2, 3)]
             await asyncio.sleep(0)
             tasks.pop(2).cancel()
             tasks.pop(0).cancel()  # runs already
+            await asyncio.sleep(0)
+            assert running.scheduler.queue.rows == 2
             gate.open.set()
             await asyncio.wait(tasks)
             assert answers(tasks) == [[1], [3]]
@@ -145,14 +174,48 @@ def test_a_cancelled_wait_leaves_the_queue(small_store: Path, gate: Gate) -> Non
     assert gate.batches == [[0], [1, 3]]
 
 
+def test_a_deadline_passes_while_another_runs(small_store: Path, gate: Gate, gated: Model) -> None:
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            first = ask(running, gated, 1)
+            await asyncio.to_thread(gate.started.acquire)
+            late = ask(running, gated, 2, deadline=asyncio.get_running_loop().time() + 0.02)
+            await asyncio.wait([late])
+            assert kinds([late]) == [DeadlineExceededError]
+            assert not first.done()
+            gate.open.set()
+            await first
+
+    asyncio.run(main())
+    assert gate.batches == [[1]]
+
+
+def test_a_full_queue_is_told(small_store: Path, gate: Gate, gated: Model) -> None:
+    async def main() -> None:
+        async with Engine(small_store, lanes=1, limits=Limits(rows=2)) as running:
+            tasks = [ask(running, gated, 0)]
+            await asyncio.to_thread(gate.started.acquire)
+            tasks += [ask(running, gated, 1), ask(running, gated, 2)]
+            await asyncio.sleep(0)
+            with pytest.raises(OverloadedError, match="at most 2 rows"):
+                await running.infer(gated, request(3), ["h_next"])
+            gate.open.set()
+            await asyncio.wait(tasks)
+            assert answers(tasks) == [[0], [1], [2]]
+
+    asyncio.run(main())
+
+
 def test_stopping_finishes_what_runs_and_drops_the_rest(small_store: Path, gate: Gate) -> None:
+    model = fake_model(1, session=gate)
+
     async def main() -> list[Any]:
-        running = Engine(small_store, lanes=1, max_rows=1)
+        running = Engine(small_store, lanes=1)
         async with running:
-            tasks = [asyncio.create_task(running.infer("digits", request(n), ["h_next"])) for n in (1, 2)]
+            tasks = [ask(running, model, n) for n in (1, 2)]
             await asyncio.to_thread(gate.started.acquire)
             asyncio.get_running_loop().call_later(0.01, gate.open.set)
-        tasks.append(asyncio.create_task(running.infer("digits", request(3), ["h_next"])))
+        tasks.append(ask(running, model, 3))
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     first, *rest = asyncio.run(main())
@@ -160,13 +223,12 @@ def test_stopping_finishes_what_runs_and_drops_the_rest(small_store: Path, gate:
     assert [type(error) for error in rest] == [EngineStoppedError] * 2
 
 
-def test_stopping_drops_the_halves_of_a_batch_that_failed(small_store: Path, gate: Gate) -> None:
+def test_stopping_drops_the_halves_of_a_batch_that_failed(
+    small_store: Path, gate: Gate, gated: Model
+) -> None:
     async def main() -> list[Any]:
         async with Engine(small_store, lanes=1) as running:
-            tasks = [
-                asyncio.create_task(running.infer("digits", request(n), ["h_next", "break"]))
-                for n in range(4)
-            ]
+            tasks = [ask(running, gated, POISON + 1 + n) for n in range(4)]
             await asyncio.to_thread(gate.started.acquire)
             asyncio.get_running_loop().call_later(0.01, gate.open.set)
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -183,39 +245,25 @@ def test_unknown_models_are_named(small_store: Path) -> None:
         asyncio.run(main())
 
 
-def test_uneven_inputs_are_refused(small_store: Path) -> None:
+def test_wrong_tensors_are_refused(small_store: Path) -> None:
     async def main() -> None:
         async with Engine(small_store, lanes=1) as running:
             await running.infer("digits", request(1.0) | {"lengths": np.ones(2, np.int32)}, ["h_next"])
 
-    with pytest.raises(InvalidTensorsError, match=r"input 'lengths' has the shape \[2\]"):
+    with pytest.raises(InvalidTensorsError, match="input 'lengths' has 2 rows; expected 1"):
         asyncio.run(main())
 
 
-def test_a_failing_run_fails_its_own_request_only(small_store: Path) -> None:
-    async def main() -> list[object]:
-        async with Engine(small_store, lanes=1) as running:
-            wrong = {**request(1.0), "pixels": np.zeros((1, 784), np.float64)}
-            return await asyncio.gather(
-                running.infer("digits", wrong, ["h_next"]),
-                running.infer("digits", request(2.0), ["h_next"]),
-                return_exceptions=True,
-            )
-
-    failed, answered = asyncio.run(main())
-    assert isinstance(failed, Exception)
-    assert isinstance(answered, dict)
-    assert answered["h_next"] == 2
-
-
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(sums=st.lists(st.sampled_from([1, 50, 100, 101, 500]), min_size=1, max_size=40))
 def test_a_failing_batch_fails_those_only_that_fail_alone(fragile_store: Path, sums: list[int]) -> None:
     async def main() -> list[Any]:
         async with Engine(fragile_store, lanes=2, max_rows=16) as running:
-            return await asyncio.gather(
+            got = await asyncio.gather(
                 *(running.infer("digits", request(n), ["h_next"]) for n in sums), return_exceptions=True
             )
+            assert running.ready  # the requests were poisonous, the model is not broken
+            return got
 
     for n, answer in zip(sums, asyncio.run(main()), strict=True):
         if n > 100:
@@ -239,7 +287,7 @@ def test_an_answer_that_is_not_taken_harms_no_other(small_store: Path) -> None:
 
     async def main() -> dict[str, np.ndarray]:
         async with Engine(small_store, lanes=1) as running:
-            running.submit("digits", request(1), ["h_next"], refuse)
+            running.submit(running.model("digits"), request(1), ["h_next"], refuse)
             return await running.infer("digits", request(2), ["h_next"])
 
     assert asyncio.run(main())["h_next"] == 2
@@ -250,10 +298,10 @@ def test_a_batch_that_cannot_be_put_together_is_run_apart(
 ) -> None:
     stack = Layout.stack
 
-    def short_of_memory(layout: Layout, requests: Sequence[Request]) -> Any:
-        if len(requests) > 2:
+    def short_of_memory(layout: Layout, pieces: Sequence[Piece]) -> Any:
+        if len(pieces) > 2:
             raise MemoryError
-        return stack(layout, requests)
+        return stack(layout, pieces)
 
     monkeypatch.setattr(Layout, "stack", short_of_memory)
 
@@ -274,3 +322,137 @@ def test_ready_while_it_runs(small_store: Path) -> None:
 
     asyncio.run(main())
     assert not running.ready
+
+
+dying = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class Mortal(FakeSession):
+    """A session that ends the thread that runs it, at certain rows."""
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
+        if (feeds["pixels"] > 100).any():
+            raise SystemExit
+        return super().run(outputs, feeds, options)
+
+
+@dying
+def test_a_lane_that_dies_fails_its_requests_and_is_replaced(small_store: Path) -> None:
+    """A worker that is gone answers those who wait for it, flips readiness, and is started again
+    (infinity#544).
+    """
+    model = fake_model(1, session=Mortal())
+    seen: list[bool] = []
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=2) as running:
+            lanes = [lane.thread for lane in running._lanes]
+            tasks = [ask(running, model, n) for n in (1, 101, 2, 3)]
+            tasks[1].add_done_callback(lambda _: seen.append(running.ready))
+            await asyncio.wait(tasks)
+            assert kinds(tasks[1:2]) == [LaneDiedError]
+            assert answers([tasks[0], *tasks[2:]]) == [[1], [2], [3]]
+            await until(lambda: running.ready)
+            assert [lane.thread for lane in running._lanes] != lanes
+            assert all(lane.thread.is_alive() for lane in running._lanes)
+            more = [ask(running, model, n) for n in range(20)]
+            await asyncio.wait(more)
+            assert answers(more) == [[n] for n in range(20)]
+
+    asyncio.run(main())
+    assert seen == [False]
+
+
+@dying
+def test_a_lane_that_cannot_be_replaced_yet_is_tried_again(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.engine._RETRY_SECONDS", 0.01)
+    model = fake_model(1, session=Mortal())
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def no_more_threads(thread: threading.Thread) -> None:
+        if thread.name.startswith("lane-") and len(refused) < 3:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+            died, waiting = ask(running, model, 101), ask(running, model, 5)
+            await asyncio.wait([died, waiting])
+            assert kinds([died]) == [LaneDiedError]
+            assert answers([waiting]) == [[5]]
+            await until(lambda: running.ready)
+
+    asyncio.run(main())
+    assert refused == ["lane-0"] * 3
+
+
+@dying
+def test_stopping_with_a_dead_lane(small_store: Path) -> None:
+    model = fake_model(1, session=Mortal())
+
+    async def main() -> list[Any]:
+        async with Engine(small_store, lanes=1) as running:
+            task = ask(running, model, 101)
+            await asyncio.sleep(0)
+        return await asyncio.gather(task, return_exceptions=True)
+
+    (error,) = asyncio.run(asyncio.wait_for(main(), 60))
+    assert isinstance(error, LaneDiedError | EngineStoppedError)
+
+
+class Fading(FakeSession):
+    """A session that runs no more from some time on, as after an error of a device."""
+
+    broken = False
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
+        if self.broken:
+            raise RuntimeError("the device is gone")
+        return super().run(outputs, feeds, options)
+
+
+def test_a_model_that_fails_at_its_own_golden_input_is_reported(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Fading()
+    model = fake_model(session=session)
+    faults: list[tuple[Model, str]] = []
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            monkeypatch.setattr(running.repository, "fault", lambda *fault: faults.append(fault))
+            await ask(running, model, 1)
+            poisonous = ask(running, model, POISON + 1)
+            await asyncio.wait([poisonous])
+            await ask(running, model, 2)
+            assert not faults  # the request was to blame
+            session.broken = True
+            running._doubted.clear()  # a second later
+            failed = [ask(running, model, n) for n in range(3)]
+            await asyncio.wait(failed)
+            await until(lambda: bool(faults))
+            assert kinds(failed) == [RuntimeError] * 3
+
+    asyncio.run(main())
+    assert [(broken, reason.count("device is gone")) for broken, reason in faults] == [(model, 2)]
+
+
+@dying
+def test_nobody_waits_forever(small_store: Path) -> None:
+    """Lanes die in the middle of everything; each request gets an answer or an error."""
+    model = fake_model(2, session=Mortal())
+
+    async def main() -> list[Any]:
+        async with Engine(small_store, lanes=2) as running:
+            waits: list[Awaitable[Any]] = [ask(running, model, *range(n % 5 + 1)) for n in range(100)]
+            waits[10:10] = [ask(running, model, 101 + n) for n in range(10)]
+            return await asyncio.gather(*waits, return_exceptions=True)
+
+    got = asyncio.run(asyncio.wait_for(main(), 60))
+    assert sum(isinstance(answer, dict) for answer in got) >= 80
+    assert all(isinstance(answer, dict | LaneDiedError) for answer in got)
