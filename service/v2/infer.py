@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import Request, Response
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.engine import Engine, Model, Tensor
 from service.http.problems import StatusProblem
 from service.http.routes import while_connected
 from service.v2 import request as requests
-from service.v2.errors import quote
+from service.v2.errors import InvalidRequestError, quote
 from service.v2.request import InferRequest
 from service.v2.response import render
 from service.v2.signature import Signatures
@@ -69,6 +70,15 @@ class Inference:
         parameters = asked.parameters
         if parameters.sequence is not None:
             raise StatusProblem(501, "this server does not offer sequences")
-        return await self._engine.infer(
-            model, asked.inputs, asked.outputs, deadline=deadline, priority=parameters.priority
-        )
+        try:
+            return await self._engine.infer(
+                model, asked.inputs, asked.outputs, deadline=deadline, priority=parameters.priority
+            )
+        except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
+            states = [repr(state.name) for state in model.card.states if state.name in asked.inputs]
+            if not states:
+                raise
+            raise InvalidRequestError(
+                f"the model does not run from what is given as {', '.join(states)}; expected a state that an "
+                "output of it was"
+            ) from error
