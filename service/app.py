@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
 from service import v2
 from service.digits import routes as digits
-from service.engine import Engine, Model, UnknownModelError
+from service.engine import Engine, Model
 from service.frames import routes as frames
-from service.http import health, problems
+from service.http import failures, health, problems
 from service.http.middleware import BodyLimit, RequestContext
 from service.settings import Settings
 from service.streams import endpoint as streams
@@ -46,10 +46,11 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.draining = False
     app.state.engine = engine
     app.state.streams = streams.Streams(engine, settings)
     problems.install(app)
-    app.add_exception_handler(UnknownModelError, _unknown_model)
+    failures.install(app)
     v2.install(app, engine, statistics)
     app.include_router(digits.router)
     app.include_router(frames.router)
@@ -68,10 +69,6 @@ def _check(model: Model) -> None:
         digits.check(model)
     if model.card.name == frames.MODEL:
         frames.check(model)
-
-
-async def _unknown_model(request: Request, error: Exception) -> Response:
-    return problems.respond(problems.Problem(404, "Unknown model", str(error)), request.scope["path"])
 
 
 async def _front() -> RedirectResponse:

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     stream_replay_bytes: int = Field(
         2**17, ge=0, description="answers of a live stream kept for a client that lost some of them"
     )
+    drain_seconds: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="after SIGTERM, how long to serve on while not being ready, for load balancers to notice",
+    )
     shutdown_seconds: int = Field(
         30, ge=0, description="how long running requests may take to finish when stopping"
     )

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 MAX_ROWS = 32
 _RETRY_SECONDS = 1.0
+_STALLED_SECONDS = 60.0  # no batch takes as long; a lane in it will not come back
 
 
 class Engine:
@@ -78,7 +79,19 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether requests are answered, by models and lanes that are all as they should be."""
-        return self._running and not self._ailing and self.repository.ready
+        return self._running and not self._ailing and not self._stalled and self.repository.ready
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not as it should be, in words; empty if all is well."""
+        problems = [f"lane {number} died and is being replaced" for number in sorted(self._ailing)]
+        problems += [
+            f"lane {lane.number} has run one batch for over {_STALLED_SECONDS:.0f} seconds"
+            for lane in self._stalled
+        ]
+        return problems + [
+            f"model {name} version {version}: {reason}" for name, version, reason in self.repository.problems
+        ]
 
     @property
     def models(self) -> Mapping[str, Model]:
@@ -196,6 +209,14 @@ class Engine:
         for lane in self._lanes:
             await asyncio.to_thread(lane.thread.join)
         await asyncio.sleep(0)  # for what the lanes finished last
+
+    @property
+    def _stalled(self) -> list[Lane]:
+        """Lanes in a run that does not end."""
+        if not self._running:
+            return []
+        since = self._loop.time() - _STALLED_SECONDS
+        return [lane for lane in self._lanes if lane.batch is not None and lane.batch.begun < since]
 
     def _lane(self, number: int) -> Lane:
         return Lane(number, self._loop, self._finished, self._died)

@@ -35,6 +35,11 @@ class Repository:
         """Whether every model can be run."""
         return True
 
+    @property
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Name, version and reason of what is in the store and can't be served."""
+        return []
+
     def model(self, name: str, version: str | None = None) -> Model:
         """A version of a model, by default the newest that can be run.
 

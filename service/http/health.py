@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from service.engine.engine import Engine
+from service.engine import Engine
 
 router = APIRouter(prefix="/v2/health", tags=["health"])
 
@@ -17,12 +17,13 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """`ready`: models are loaded and checked. `live` repeats it, for clients that read the protocol's text to
-    the letter.
+    """`ready`: requests are answered, by models that are loaded and checked. `live` repeats it, for clients
+    that read the protocol's text to the letter.
     """
 
     ready: bool
     live: bool
+    problems: list[str] = Field(description="What is not as it should be, though requests may be answered.")
 
 
 @router.get("/live", summary="Is the process up?")
@@ -35,7 +36,11 @@ async def live() -> Live:
     "/ready", summary="Are requests answered?", responses={503: {"model": Ready, "description": "Not ready"}}
 )
 async def ready(request: Request, response: Response) -> Ready:
-    """200 when every model is loaded and has replayed its golden pair, else 503."""
+    """200 when every model is loaded and has replayed its golden pair and all lanes run, else 503, as it is
+    while the server drains. A version that can't be loaded is a problem, but another one is served.
+    """
     engine: Engine = request.app.state.engine
-    response.status_code = 200 if engine.ready else 503
-    return Ready(ready=engine.ready, live=engine.ready)
+    draining: bool = request.app.state.draining
+    ready = engine.ready and not draining
+    response.status_code = 200 if ready else 503
+    return Ready(ready=ready, live=ready, problems=["draining"] * draining + engine.problems)

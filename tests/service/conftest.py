@@ -261,7 +261,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
     @contextmanager
     def run(*flags: object) -> Iterator[Server]:
         log_file = tmp_path_factory.mktemp("server") / "log"
-        command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", *map(str, flags)]
+        command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", "--drain-seconds", "0"]
+        command += map(str, flags)
         with log_file.open("w") as log:
             process = subprocess.Popen(command, stderr=log, text=True, env=service_environment())
         try:

@@ -53,7 +53,28 @@ def test_a_running_request_is_finished_before_stopping(
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b'"digit":' in answer
         assert server.process.wait(timeout=60) == 0
-        assert [line["event"] for line in server.log()] == ["loaded", "loaded", "serving", "request"]
+        events = [line["event"] for line in server.log()]
+        assert events == ["loaded", "loaded", "serving", "draining", "stopping", "request"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_on_until_load_balancers_have_noticed(
+    serve: Serve, small_store: Path, second: signal.Signals
+) -> None:
+    """It is not ready any more, but answers (kserve#3360: 502s on rollout); a second signal ends the waiting."""
+    with serve("--store", small_store, "--drain-seconds", 600) as server:
+        server.process.send_signal(signal.SIGTERM)
+        while (ready := server.client.get("/v2/health/ready")).status_code == 200:
+            pass
+        assert (ready.status_code, ready.json()) == (
+            503,
+            {"ready": False, "live": False, "problems": ["draining"]},
+        )
+        assert server.client.get("/v2/health/live").status_code == 200
+        answer = server.client.post("/v1/digits", json={"pixels": [0, 1] * 392})
+        assert answer.status_code == 200
+        assert httpx.get(f"{server.url}/v2/health/live").status_code == 200  # a new connection
+        assert server.stop(second) == 0
 
 
 def connection_is_accepted(address: tuple[str, int]) -> bool:

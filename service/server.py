@@ -1,0 +1,81 @@
+"""The server process: its socket, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.settings import Settings
+from service.streams.sockets import WebSocketProtocol
+
+log = structlog.get_logger("service")
+
+
+class Server(uvicorn.Server):
+    """Ends in steps, so that nobody is cut off: after SIGTERM it is not ready any more but serves on for a
+    while, until load balancers have noticed; then it tells the clients of live streams, takes no more
+    connections, and finishes the running requests. SIGINT, and a second SIGTERM, end the waiting.
+
+    Args:
+        app: the application.
+        settings: the limits.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws=WebSocketProtocol,
+            ws_max_size=4 * settings.max_chunk_bytes,  # so that what is a little too long gets an answer
+            ws_ping_timeout=None,  # pongs wait behind audio that waits; streams have limits of their own
+            ws_per_message_deflate=False,  # audio and probabilities hardly shrink
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+        super().__init__(config)
+        self._app = app
+        self._drain_seconds = settings.drain_seconds
+        self._hurry = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on SIGINT and SIGTERM, between any two instructions of the event loop's thread."""
+        if sig == signal.SIGINT or self.should_exit:
+            self._hurry.set()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in the steps that the class tells."""
+        self._app.state.draining = True
+        log.info("draining", seconds=0 if self._hurry.is_set() else self._drain_seconds)
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        log.info("stopping")
+        await self._app.state.streams.shutdown()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: the address is unknown or taken; the message says what to do.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise OSError(f"cannot listen on {host}:{port}: {reason}; choose with --host and --port") from error
