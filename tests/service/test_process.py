@@ -61,7 +61,7 @@ def test_a_running_request_is_finished_before_stopping(
 def test_it_serves_on_until_load_balancers_have_noticed(
     serve: Serve, small_store: Path, second: signal.Signals
 ) -> None:
-    """It is not ready any more, but answers (kserve#3360: 502s on rollout); a second signal ends the waiting."""
+    """It is not ready any more, but answers (kserve#3360: 502s on rollout), until told to hurry."""
     with serve("--store", small_store, "--drain-seconds", 600) as server:
         server.process.send_signal(signal.SIGTERM)
         while (ready := server.client.get("/v2/health/ready")).status_code == 200:
