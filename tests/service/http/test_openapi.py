@@ -37,6 +37,19 @@ def test_every_operation_has_a_summary_a_description_and_documented_errors(
         "get /v1/frames/stream",
         "get /v2/health/live",
         "get /v2/health/ready",
+        "get /v2",
+        "get /v2/models/stats",
+        *(
+            f"{method} /v2/models/{{model}}{version}{ending}"
+            for version in ("", "/versions/{version}")
+            for method, ending in (
+                ("post", "/infer"),
+                ("get", ""),
+                ("get", "/ready"),
+                ("get", "/config"),
+                ("get", "/stats"),
+            )
+        ),
     }
     assert all(operation["summary"] and operation["description"] for operation in operations.values())
     digits = operations["post /v1/digits"]

@@ -1,0 +1,40 @@
+"""What the engine could not do, as problems."""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import FastAPI, Request, Response
+
+from service.engine import (
+    DeadlineExceededError,
+    EngineStoppedError,
+    InvalidTensorsError,
+    ModelUnavailableError,
+    OverloadedError,
+    UnknownModelError,
+)
+from service.http.problems import Problem, respond
+
+_KINDS: dict[type[Exception], tuple[int, str]] = {
+    InvalidTensorsError: (400, "Invalid tensors"),
+    UnknownModelError: (404, "Unknown model"),
+    OverloadedError: (429, "Overloaded"),
+    ModelUnavailableError: (503, "Model unavailable"),
+    EngineStoppedError: (503, "Stopping"),
+    DeadlineExceededError: (504, "Deadline exceeded"),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer the engine's errors. Those of `OverloadedError` say when to come back."""
+    for kind in _KINDS:
+        app.add_exception_handler(kind, _answer)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    status, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
+    headers = (
+        {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, OverloadedError) else None
+    )
+    return respond(Problem(status, title, str(error)), request.scope["path"], headers)
