@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 
 from service.digits import images, ink, pixels
 from service.digits.examples import SEVEN, TWO
 from service.engine import Model, StoreError, Tensor
 from service.http.problems import Problem, documented
+from service.http.routes import BareRoute, while_connected
 from service.http.uploads import UNTYPED, form_file, media_type
 from service.settings import Settings
 
 MODEL = "digits"
+PATH = "/v1/digits"
 LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
-
-router = APIRouter(tags=["digits"])
+_AT_ONCE = 2**15  # bytes of JSON, such as one image's, that are read sooner than handed to another thread
 
 _IMAGE = "a PNG, JPEG, WebP, GIF or BMP file that shows one digit, darker or lighter than its ground"
 _JSON = (
@@ -104,27 +105,37 @@ _BODY = {
 }
 
 
-@router.post(
-    "/v1/digits",
-    summary="Which digit is it?",
-    response_class=Response,
-    responses={
-        200: {"model": Answer | BatchAnswer, "description": "The digit, or one for each image of a batch."},
-        **documented(400, 404, 413, 415, 422, 500),
-    },
-    openapi_extra={"requestBody": _BODY},
-)
-async def classify(
-    request: Request,
-    trace: Annotated[
-        int | None,
-        Query(
-            ge=1,
-            le=pixels.PIXELS,
-            description="Also tell what the network believed after every so many pixels, and after the last.",
-        ),
-    ] = None,
-) -> Response:
+_TRACE = {
+    "name": "trace",
+    "in": "query",
+    "required": False,
+    "description": "Also tell what the network believed after every so many pixels, and after the last.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": pixels.PIXELS},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Give the application the endpoint."""
+    BareRoute.add(
+        app,
+        PATH,
+        classify,
+        methods=["POST"],
+        tags=["digits"],
+        summary="Which digit is it?",
+        response_class=Response,
+        responses={
+            200: {
+                "model": Answer | BatchAnswer,
+                "description": "The digit, or one for each image of a batch.",
+            },
+            **documented(400, 404, 413, 415, 422, 429, 500, 503, 504),
+        },
+        openapi_extra={"parameters": [_TRACE], "requestBody": _BODY},
+    )
+
+
+async def classify(request: Request) -> Response:
     """Send a photo or drawing of one digit (PNG, JPEG, WebP, GIF or BMP), as the body or as the form field
     `file`:
 
@@ -134,14 +145,18 @@ async def classify(
     It is redrawn as MNIST was made: the ink is found, scaled into 20x20 pixels and centred by mass in 28x28.
     Or send such pixels as JSON, one image or a batch; those are read as they are.
     """
+    trace = _every(request)
     content_type = media_type(request)
     body = await form_file(request, _IMAGE) if content_type == "multipart/form-data" else await request.body()
     started = time.perf_counter()
     state = request.app.state
-    model = state.engine.model(MODEL)
-    asked = await asyncio.get_running_loop().run_in_executor(
-        state.decoders, _read, content_type, body, state.settings
-    )
+    model: Model = state.engine.model(MODEL)
+    if len(body) <= _AT_ONCE and _is_json(content_type, body):
+        asked = _read(content_type, body, state.settings)
+    else:
+        asked = await asyncio.get_running_loop().run_in_executor(
+            state.decoders, _read, content_type, body, state.settings
+        )
     count = len(asked.pixels)
     steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
     if steps > LONGEST_TRACE:
@@ -153,7 +168,7 @@ async def classify(
         )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
     outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
-    answers = await state.engine.infer(model, inputs, outputs)
+    answers = await while_connected(request, state.engine.infer(model, inputs, outputs))
     predictions = _predictions(answers, model.card.labels, trace)
     answered = {
         "model": model.card.name,
@@ -163,6 +178,20 @@ async def classify(
     answer = {"predictions": predictions} if asked.batch else predictions[0]
     return Response(
         orjson.dumps(answer | answered, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
+    )
+
+
+def _every(request: Request) -> int | None:
+    """The query parameter `trace`."""
+    if not request.scope["query_string"] or (text := request.query_params.get("trace")) is None:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= pixels.PIXELS:
+        return int(text)
+    raise Problem(
+        422,
+        "Invalid request",
+        f"query parameter trace is {text[:20]!r}",
+        f"trace: a whole number from 1 to {pixels.PIXELS}",
     )
 
 
@@ -180,15 +209,17 @@ def check(model: Model) -> None:
         )
 
 
+def _is_json(content_type: str, body: bytes) -> bool:
+    if content_type in UNTYPED:
+        return body.lstrip()[:1] in (b"{", b"[")  # no image format begins with these
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
 def _read(content_type: str, body: bytes, settings: Settings) -> pixels.Images:
     """The pixels a request asks about; what is wrong with it becomes a problem."""
-    is_json = content_type == "application/json" or content_type.endswith("+json")
-    is_image = content_type == "multipart/form-data" or content_type.startswith("image/")
-    if content_type in UNTYPED:
-        is_json = body.lstrip()[:1] in (b"{", b"[")  # no image format begins with these
-        is_image = not is_json
+    is_image = content_type in {*UNTYPED, "multipart/form-data"} or content_type.startswith("image/")
     try:
-        if is_json:
+        if _is_json(content_type, body):
             return pixels.parse(body, settings.max_batch)
         if is_image:
             grey = images.decode(body, settings.max_image_pixels)
