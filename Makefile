@@ -15,10 +15,10 @@ serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped mod
 
 setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
-test: .venv/dev.stamp lint  ## Set up, check style, types and architecture, and run the tests
+test: .venv/dev.stamp .venv/kserve.stamp lint  ## Set up, check style, types and architecture, and run the tests
 	$(BIN)/python -m pytest
 
-coverage: .venv/dev.stamp  ## Run the tests and say which lines they miss (they take nearly twice as long)
+coverage: .venv/dev.stamp .venv/kserve.stamp  ## Run the tests and say which lines they miss (they take nearly twice as long)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: .venv/dev.stamp  ## Check style, types and import directions
@@ -56,4 +56,10 @@ clean:  ## Remove the virtual environment and what tools left; training runs sta
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,train,dev]'
 	$(BIN)/python -m models.kernels || echo 'Everything works without the kernels, some of it slower.'
+	touch $@
+
+# A foreign client for the tests, in an environment of its own: what it requires does not go with the rest.
+.venv/kserve.stamp: | .venv/bin/python
+	$(PYTHON) -m venv .venv/kserve
+	.venv/kserve/bin/python -m pip install --quiet --no-compile 'kserve==0.21.0'
 	touch $@
