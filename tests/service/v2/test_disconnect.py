@@ -21,10 +21,18 @@ def request(rows: int, name: str) -> bytes:
     return head.encode() + text + pixels
 
 
+def done(server: Any) -> dict[str, Any]:
+    """What the model has done so far."""
+    (statistics,) = server.client.get("/v2/models/digits/stats").json()["model_stats"]
+    return dict(statistics)
+
+
 def test_a_client_that_leaves_takes_its_request_out_of_the_queue(serve: Any) -> None:
     with serve("--lanes", 1) as server:
         with socket.create_connection(server.address) as busy:
-            busy.sendall(request(600, "busy"))  # a second or more
+            busy.sendall(request(600, "busy"))  # a second or more, in many inferences
+            while not done(server)["execution_count"]:
+                pass
             with socket.create_connection(server.address) as leaving:
                 leaving.sendall(request(1, "left"))
                 for _ in range(2):  # by now it has been read, and waits behind the other
@@ -34,6 +42,6 @@ def test_a_client_that_leaves_takes_its_request_out_of_the_queue(serve: Any) -> 
             while received := busy.recv(65536):
                 answer += received
         assert answer.startswith(b"HTTP/1.1 200 ")
-        (done,) = server.client.get("/v2/models/digits/stats").json()["model_stats"]
-        assert done["inference_count"] == 600
-        assert [done["inference_stats"][name]["count"] for name in ("success", "fail")] == [1, 1]
+        statistics = done(server)
+        assert statistics["inference_count"] == 600
+        assert [statistics["inference_stats"][name]["count"] for name in ("success", "fail")] == [1, 1]
