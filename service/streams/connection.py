@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import structlog
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from service.engine import Engine, StoreError, UnknownModelError
+from service.engine import Engine, EngineStoppedError, ModelUnavailableError, StoreError, UnknownModelError
 from service.frames import routes as frames
 from service.frames.audio import InvalidSamplesError
 from service.settings import Settings
@@ -22,44 +22,54 @@ from service.streams.protocol import (
     Failure,
     Resume,
     Start,
+    ended,
     parse_later,
     parse_opening,
 )
-from service.streams.session import AudioTooLongError, Reason, Session
-from service.streams.sessions import Sessions, TooManyStreamsError, UnknownTokenError
+from service.streams.registry import RETRY_SECONDS, Reason, TooManyStreamsError
+from service.streams.session import AudioTooLongError, Session
+from service.streams.sessions import Sessions, UnknownTokenError
+from service.streams.sockets import socket_of
 
 log = structlog.get_logger(__name__)
 
+_LATER = f"another attempt in {RETRY_SECONDS} seconds"
 _CLOSING_SECONDS = 2  # for a client to take the last message
-_RETRY_SECONDS = 5
 
 
 class Connection:
-    """A WebSocket from its handshake to its end. One task reads and feeds the stream, another one writes what
-    the stream has to say.
+    """A WebSocket from its handshake to its end. What arrives feeds the stream at once, and what the stream
+    has to say is sent at once, unless one has to wait for the other.
 
     Args:
         engine: has the models.
         sessions: the streams.
         settings: the limits.
-        receive, send: the connection, as ASGI has it.
+        scope, receive, send: the connection, as ASGI has it.
     """
 
     def __init__(
-        self, engine: Engine, sessions: Sessions, settings: Settings, receive: Receive, send: Send
+        self,
+        engine: Engine,
+        sessions: Sessions,
+        settings: Settings,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._engine = engine
         self._sessions = sessions
         self._settings = settings
         self._receive = receive
         self._send = send
+        self._socket = socket_of(scope, receive, send)
         self._session: Session | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
         # Why the connection ends; None: the client has got its result.
-        self._outcome: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._sending_since: float | None = None
+        self._outcome: asyncio.Future[Failure | None] = self._loop.create_future()
+        self._held: deque[bytes | str] = deque()  # read, while the stream takes nothing
+        self._draining = False
+        self._deadline: asyncio.TimerHandle | None = None  # for the client to begin, or to take a message
 
     async def run(self) -> None:
         """Carry the connection from its handshake to its end."""
@@ -68,81 +78,122 @@ class Connection:
             await self._write_now({"type": "websocket.accept"})
         except Disconnected:
             return
-        self._start(self._read)
+        self._deadline = self._loop.call_later(self._settings.stream_start_seconds, self._not_begun)
+        listening = asyncio.create_task(self._listen())
         try:
             failure = await self._outcome
         finally:
-            for task in self._tasks:
-                task.cancel()
+            self._in_time()
+            listening.cancel()
             if self._session is not None:
                 self._sessions.detach(self._session, self)
-        await asyncio.wait(self._tasks)
+        await asyncio.wait([listening])
         if not isinstance(failure, Disconnected):
             await self._close(failure)
         outcome = "finished" if failure is None else failure.code
         log.info("stream connection", stream=self._session and self._session.name, outcome=outcome)
 
+    def received(self, message: bytes | str) -> None:
+        """See `Receiver`."""
+        self._held.append(message)
+        self._guard(self._advance)
+
+    def writable(self) -> None:
+        """See `Receiver`."""
+        self._in_time()
+        self._guard(self._advance)
+
     def notify(self) -> None:
         """See `Listener`."""
-        self._news.set()
-        self._room.set()
+        self._guard(self._advance)
 
     def end(self, reason: Reason) -> None:
         """See `Listener`."""
-        self._settle(_failure(reason, self._settings))
+        self._settle(ended(reason, self._settings.stream_idle_seconds))
+
+    def drain(self) -> None:
+        """Take no more from the client; end when what was taken has been answered."""
+        self._draining = True
+        self._socket.pause()
+        self._guard(self._advance)
+
+    async def _listen(self) -> None:
+        try:
+            await self._socket.listen(self)
+        except Exception:
+            self._fail()
+        else:
+            self._settle(Disconnected())
 
     def _settle(self, failure: Failure | None) -> None:
         if not self._outcome.done():
             self._outcome.set_result(failure)
 
-    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._tasks.append(asyncio.create_task(self._guard(work)))
-
-    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
+        if self._outcome.done():
+            return
         try:
-            await work()
+            work()
         except Failure as failure:
             self._settle(failure)
         except Exception:
-            log.exception("stream connection failed", stream=self._session and self._session.name)
-            if self._session is not None:
-                self._sessions.end(self._session, Reason.FAILED)
-            self.end(Reason.FAILED)
+            self._fail()
 
-    async def _read(self) -> None:
-        session = await self._open()
-        self._start(partial(self._write, session))
-        while True:
-            while session.full or session.finishing:  # a client that has finished has nothing more to say
-                await self._wait_for_room()
-            message = await self._next()
-            if session.listener is not self:  # it is for the next connection to send
+    def _fail(self) -> None:
+        log.exception("stream connection failed", stream=self._session and self._session.name)
+        if self._session is not None:
+            self._sessions.fail(self._session)
+        self.end(Reason.FAILED)
+
+    def _advance(self) -> None:
+        """Send what can be sent, and then take what can be taken.
+
+        Raises:
+            Failure
+        """
+        session = self._session
+        if session is None:
+            if self._held and not self._draining:
+                session = self._open(self._held.popleft())
+            elif self._draining:
+                self.end(Reason.SHUTDOWN)
+        if session is None:
+            return
+        self._flush(session)
+        while not (self._takes_nothing(session) or self._outcome.done()):
+            if not self._held:
+                self._socket.resume()
                 return
-            self._take(session, message)
+            self._take(session, self._held.popleft())
+        self._socket.pause()
+        if self._draining and session.settled and session.outbox.next() is None:
+            self.end(Reason.SHUTDOWN)
 
-    def _take(self, session: Session, message: Message) -> None:
+    def _takes_nothing(self, session: Session) -> bool:
+        # A client that has finished has nothing more to say.
+        return session.full or session.finishing or self._draining
+
+    def _take(self, session: Session, message: bytes | str) -> None:
         """Feed the stream with a message.
 
         Raises:
             Failure
         """
         limit = self._settings.max_chunk_bytes
-        data, text = message.get("bytes"), message.get("text")
-        size = len(text or b"" if data is None else data)
-        if size > limit:
+        if len(message) > limit:
             raise Failure(
                 "message_too_large",
                 1009,
-                f"the message has {size} bytes",
+                f"the message has {len(message)} bytes",
                 f"at most {limit} bytes a message; resume and send smaller ones",
                 resumable=True,
             )
-        if data is None:
-            parse_later(text or "")
+        if isinstance(message, str):
+            parse_later(message)
             session.finish()
             return
         try:
-            session.feed(data)
+            session.feed(message)
         except InvalidSamplesError as error:
             raise Failure(
                 "invalid_audio", 1007, str(error), "numbers from -1 to 1", resumable=True
@@ -151,70 +202,56 @@ class Connection:
             expected = f"at most {self._settings.max_stream_seconds:g} seconds; resume and finish"
             raise Failure("audio_too_long", 1008, str(error), expected, resumable=True) from error
 
-    async def _wait_for_room(self) -> None:
-        """Wait for the stream to change, but not for a client that takes no messages.
+    def _flush(self, session: Session) -> None:
+        """Send what the stream has to say, as far as the client takes it."""
+        socket, outbox = self._socket, session.outbox
+        while not socket.blocked and (text := outbox.next()) is not None:
+            socket.write(text)
+            session.mark_sent()
+        if socket.blocked:
+            if self._deadline is None:
+                patience = self._settings.stream_stall_seconds
+                self._deadline = self._loop.call_later(patience, self._not_reading)
+        elif session.finished:
+            self._settle(None)
 
-        Raises:
-            Failure
-        """
-        self._room.clear()
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _not_begun(self) -> None:
+        detail = f"there was no message for {self._settings.stream_start_seconds:g} seconds"
+        self._settle(Failure("start_timeout", 4408, detail, EXPECTED_OPENING))
+
+    def _not_reading(self) -> None:
         patience = self._settings.stream_stall_seconds
-        try:
-            async with asyncio.timeout(patience):
-                await self._room.wait()
-        except TimeoutError:
-            now = asyncio.get_running_loop().time()
-            if self._sending_since is not None and now - self._sending_since >= patience:
-                raise Failure(
-                    "not_reading",
-                    4408,
-                    f"no message could be sent for {patience:g} seconds",
-                    "a client that reads what it is sent",
-                    resumable=True,
-                ) from None
+        self._settle(
+            Failure(
+                "not_reading",
+                4408,
+                f"no message could be sent for {patience:g} seconds",
+                "a client that reads what it is sent",
+                resumable=True,
+            )
+        )
 
-    async def _write(self, session: Session) -> None:
-        """Send what the stream has to say, until its result."""
-        outbox = session.outbox
-        time = asyncio.get_running_loop().time
-        while True:
-            while (text := outbox.next()) is not None:
-                self._sending_since = time()
-                await self._write_now({"type": "websocket.send", "text": text})
-                self._sending_since = None
-                if session.listener is not self:
-                    return
-                session.mark_sent()
-                if not session.full:
-                    self._room.set()
-            if session.finished:
-                self._settle(None)
-                return
-            self._news.clear()
-            await self._news.wait()
-
-    async def _open(self) -> Session:
+    def _open(self, message: bytes | str) -> Session:
         """Begin the stream, or go on with one, as the client's first message says.
 
         Raises:
             Failure
         """
-        patience = self._settings.stream_start_seconds
-        try:
-            async with asyncio.timeout(patience):
-                message = await self._next()
-        except TimeoutError:
-            detail = f"there was no message for {patience:g} seconds"
-            raise Failure("start_timeout", 4408, detail, EXPECTED_OPENING) from None
-        text = message.get("text")
-        if text is None:
+        self._in_time()
+        if isinstance(message, bytes):
             raise Failure("binary_first", 1003, "the first message is binary", EXPECTED_OPENING)
-        opening = parse_opening(text)
+        opening = parse_opening(message)
         if isinstance(opening, Start):
             session, answer = self._begin(opening)
         else:
             session, answer = self._go_on(opening)
-        await self._write_json(answer)
+        self._session = session
+        self._socket.write(orjson.dumps(answer))
         return session
 
     def _begin(self, start: Start) -> tuple[Session, dict[str, Any]]:
@@ -227,24 +264,25 @@ class Connection:
                 f"{settings.min_sample_rate} to {settings.max_sample_rate} Hz",
             )
         try:
-            model = self._engine.model(start.model)
+            model = self._engine.model(start.model, start.version)
             frames.check(model)
         except (UnknownModelError, StoreError) as error:
             raise Failure("unknown_model", 1008, str(error), "the name of a frames model") from error
+        except ModelUnavailableError as error:
+            raise Failure(
+                "model_unavailable", 1013, str(error), _LATER, retry_seconds=RETRY_SECONDS
+            ) from error
         try:
             session = self._sessions.open(
                 model, start.encoding, start.sample_rate, posteriors=start.probabilities
             )
         except TooManyStreamsError as error:
             raise Failure(
-                "too_many_streams",
-                1013,
-                str(error),
-                f"another attempt in {_RETRY_SECONDS} seconds",
-                retry_seconds=_RETRY_SECONDS,
+                "too_many_streams", 1013, str(error), _LATER, retry_seconds=RETRY_SECONDS
             ) from error
+        except EngineStoppedError:
+            raise ended(Reason.SHUTDOWN, 0) from None
         self._sessions.attach(session, self, 0)
-        self._session = session
         rate, hop = frames.timing(model.card)
         return session, {
             "type": "started",
@@ -271,7 +309,6 @@ class Connection:
             raise Failure("unknown_stream", 4404, str(error), "a new stream") from error
         except MessagesGoneError as error:
             raise Failure("messages_gone", 4410, str(error), "a new stream") from error
-        self._session = session
         return session, {
             "type": "resumed",
             "stream": session.name,
@@ -280,15 +317,6 @@ class Connection:
             "finished": session.finishing,
             "resume": resume.token,
         }
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            raise Disconnected
-        return message
-
-    async def _write_json(self, message: dict[str, Any]) -> None:
-        await self._write_now({"type": "websocket.send", "text": orjson.dumps(message).decode()})
 
     async def _write_now(self, message: Message) -> None:
         try:
@@ -304,22 +332,9 @@ class Connection:
                     token = None
                     if self._session is not None:
                         token = self._session.outbox.token(self._session.outbox.sent)
-                    await self._write_json(failure.message(token))
+                    text = orjson.dumps(failure.message(token)).decode()
+                    await self._write_now({"type": "websocket.send", "text": text})
                     code, reason = failure.close, failure.code
                 await self._write_now({"type": "websocket.close", "code": code, "reason": reason})
         except (TimeoutError, Disconnected):
             pass  # nobody is there to read it
-
-
-def _failure(reason: Reason, settings: Settings) -> Failure:
-    """What a client is told whose stream ended, or was taken over, without its doing."""
-    match reason:
-        case Reason.IDLE:
-            detail = f"there was no audio for {settings.stream_idle_seconds:g} seconds"
-            return Failure("idle", 4408, detail, 'audio, or {"type": "finish"}')
-        case Reason.TAKEN_OVER:
-            return Failure("taken_over", 4409, "another connection has resumed this stream")
-        case Reason.SHUTDOWN:
-            return Failure("shutting_down", 1001, "the server is shutting down", resumable=True)
-        case _:
-            return Failure("failed", 1011, "the server failed at this stream; its log has the details")

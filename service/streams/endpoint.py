@@ -12,10 +12,13 @@ from service.engine import Engine
 from service.http.problems import StatusProblem, documented, respond
 from service.settings import Settings
 from service.streams.connection import Connection
-from service.streams.session import Reason
+from service.streams.registry import Reason, Registry
+from service.streams.sequences import Sequences
 from service.streams.sessions import Sessions
 
 PATH = "/v1/frames/stream"
+
+_DRAIN_SECONDS = 5  # for what was taken to be answered
 
 router = APIRouter(tags=["frames"])
 
@@ -36,18 +39,25 @@ async def upgrade() -> Response:
 
 
 class Streams:
-    """The WebSocket endpoint, an ASGI application, and the streams it carries."""
+    """The WebSocket endpoint, an ASGI application, and all that has state between requests.
+
+    Attributes:
+        registry: of it all; for looking only.
+        sequences: those of requests under /v2.
+    """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.registry = Registry(settings.max_streams)
+        self.sequences = Sequences(engine, self.registry, settings.stream_idle_seconds)
         self._engine = engine
         self._settings = settings
-        self._sessions = Sessions(engine, settings)
+        self._sessions = Sessions(engine, settings, self.registry)
         self._stopping = False
         self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry one connection."""
-        connection = Connection(self._engine, self._sessions, self._settings, receive, send)
+        connection = Connection(self._engine, self._sessions, self._settings, scope, receive, send)
         self._connections[connection] = asyncio.current_task()
         if self._stopping:
             connection.end(Reason.SHUTDOWN)
@@ -57,11 +67,20 @@ class Streams:
             del self._connections[connection]
 
     async def shutdown(self) -> None:
-        """End all streams: tell the clients and close their connections."""
+        """End all streams. Live ones take no more audio, get their answers to what they sent before, if that
+        takes no longer than a few seconds, and are told that the server stops.
+        """
         self._stopping = True
-        self._sessions.shutdown()
-        for connection in self._connections:  # those that have not begun a stream too
+        for connection in [*self._connections]:
+            connection.drain()
+        await self._wait(_DRAIN_SECONDS)
+        self.registry.shutdown()
+        for connection in [*self._connections]:
             connection.end(Reason.SHUTDOWN)
+        await self._wait(None)
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait for the connections to end."""
         tasks = [task for task in self._connections.values() if task is not None]
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=seconds)

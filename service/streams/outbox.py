@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-# Unsent characters above which nothing more is computed for a client that takes no messages.
+# Unsent bytes above which nothing more is computed for a client that takes no messages.
 FULL = 2**16
 
 
@@ -21,12 +21,12 @@ class Outbox:
     """
     Args:
         name: what the stream's tokens begin with; unguessable.
-        keep: how many characters of messages that have been sent are kept.
+        keep: how many bytes of messages that have been sent are kept.
 
     Attributes:
         name: as given.
         sent: the number of the last message that was sent, 0 before the first.
-        unsent_size: characters not sent yet.
+        unsent_size: bytes not sent yet.
     """
 
     def __init__(self, name: str, keep: int) -> None:
@@ -34,7 +34,7 @@ class Outbox:
         self.sent = 0
         self.unsent_size = 0
         self._keep = keep
-        self._messages: deque[str] = deque()
+        self._messages: deque[bytes] = deque()
         self._dropped = 0  # how many messages are not kept any more
         self._sent_size = 0
 
@@ -50,11 +50,11 @@ class Outbox:
     def put(self, message: dict[str, Any]) -> None:
         """Add a message; its `resume` is filled in."""
         message["resume"] = self.token(self._dropped + len(self._messages) + 1)
-        text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
         self._messages.append(text)
         self.unsent_size += len(text)
 
-    def next(self) -> str | None:
+    def next(self) -> bytes | None:
         """The message to send next, None if all have been sent."""
         index = self.sent - self._dropped
         return self._messages[index] if index < len(self._messages) else None

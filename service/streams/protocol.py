@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.frames.routes import MODEL
 from service.streams.pcm import Encoding
+from service.streams.registry import Reason
 
 
 class Start(BaseModel):
@@ -19,6 +20,7 @@ class Start(BaseModel):
     sample_rate: int
     encoding: Encoding
     model: str = MODEL
+    version: str | None = None
     probabilities: bool = False
 
 
@@ -44,7 +46,7 @@ _FINISH = TypeAdapter(Finish)
 
 EXPECTED_OPENING = (
     '{"type": "start", "sample_rate": Hz, "encoding": "pcm16" or "float32", "model"?: name, '
-    '"probabilities"?: true} or {"type": "resume", "token": ...}'
+    '"version"?: "number", "probabilities"?: true} or {"type": "resume", "token": ...}'
 )
 _EXPECTED_LATER = 'audio in binary messages, and {"type": "finish"} after it'
 
@@ -101,6 +103,27 @@ class Disconnected(Failure):
 
     def __init__(self) -> None:
         super().__init__("dropped", 1006, "the client has left")
+
+
+def ended(reason: Reason, idle_seconds: float) -> Failure:
+    """What a client is told whose stream ended, or was taken over, without its doing.
+
+    Args:
+        reason: why.
+        idle_seconds: after how many without audio a stream ends.
+    """
+    match reason:
+        case Reason.IDLE:
+            detail = f"there was no audio for {idle_seconds:g} seconds"
+            return Failure("idle", 4408, detail, 'audio, or {"type": "finish"}')
+        case Reason.TAKEN_OVER:
+            return Failure("taken_over", 4409, "another connection has resumed this stream")
+        case Reason.MOVED:
+            return Failure("moved", 4307, "the stream was moved to another server", resumable=True)
+        case Reason.SHUTDOWN:
+            return Failure("shutting_down", 1001, "the server is shutting down", resumable=True)
+        case _:
+            return Failure("failed", 1011, "the server failed at this stream; its log has the details")
 
 
 def parse_opening(text: str) -> Start | Resume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +13,10 @@ from service.engine import Answer, Engine, Model, Request, Tensor
 from service.frames.audio import Waveform
 from service.frames.routes import timing
 from service.frames.transcript import Segment, Transcript
+from service.settings import Settings
 from service.streams.outbox import Outbox
 from service.streams.pcm import PCMDecoder
+from service.streams.registry import Kind, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -27,17 +29,6 @@ class AudioTooLongError(ValueError):
     """A stream of more audio than one may have."""
 
 
-class Reason(StrEnum):
-    """Why a stream ended, or a connection was taken from it."""
-
-    FINISHED = "finished"
-    IDLE = "idle"
-    EXPIRED = "expired"
-    FAILED = "failed"
-    SHUTDOWN = "shutdown"
-    TAKEN_OVER = "taken over"
-
-
 class Listener(Protocol):
     """The connection that carries a stream."""
 
@@ -46,6 +37,19 @@ class Listener(Protocol):
 
     def end(self, reason: Reason) -> None:
         """The stream has ended, or another connection carries it; do not touch it any more."""
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is remembered of a stream.
+
+    Attributes:
+        secret: what its tokens began with.
+        samples: how many it had taken.
+    """
+
+    secret: str
+    samples: int
 
 
 class Session:
@@ -61,16 +65,16 @@ class Session:
         decoder: of the audio.
         outbox: takes the messages.
         posteriors: whether each frame's probability of each class is told.
-        max_seconds: of audio in all.
+        settings: the limits.
         time: the clock.
         end: is called once, when the result is in the outbox or when the inference failed.
 
     Attributes:
-        name: as given.
+        kind, key, name: as the registry, and as the log, knows it.
         model: as given.
         outbox: as given.
         listener: the connection that carries the stream, None while there is none.
-        touched: when audio was last received or heard.
+        touched: when it was last given audio or a connection, or has heard audio.
         finished: whether the result is in the outbox.
         connections: how many have carried the stream.
     """
@@ -84,12 +88,13 @@ class Session:
         outbox: Outbox,
         *,
         posteriors: bool,
-        max_seconds: float,
+        settings: Settings,
         time: Callable[[], float],
         end: Callable[[Session, Reason], None],
     ) -> None:
         card = model.card
-        self.name = name
+        self.kind = Kind.LIVE
+        self.key = self.name = name
         self.model = model
         self.outbox = outbox
         self.listener: Listener | None = None
@@ -100,7 +105,8 @@ class Session:
         self._rate, self._hop = timing(card)
         self._decoder = decoder
         self._posteriors = posteriors
-        self._most_samples = int(max_seconds * decoder.rate)
+        self._settings = settings
+        self._most_samples = int(settings.max_stream_seconds * decoder.rate)
         self._time = time
         self._end = end
         self._transcript = Transcript(card)
@@ -140,6 +146,27 @@ class Session:
     def busy(self) -> bool:
         """Whether audio is being heard."""
         return self._request is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which it may be left alone."""
+        alone = self.listener is None or self.finished
+        return self._settings.stream_resume_seconds if alone else self._settings.stream_idle_seconds
+
+    @property
+    def neglect(self) -> Reason:
+        """Why it ends after that."""
+        return Reason.EXPIRED if self.listener is None else Reason.IDLE
+
+    @property
+    def memory(self) -> Remains:
+        """What is remembered of it when it is gone."""
+        return Remains(self.outbox.name, self.samples)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all whole frames that were taken have been heard."""
+        return self._request is None and len(self._pending) < self._hop
 
     @property
     def full(self) -> bool:
@@ -182,10 +209,27 @@ class Session:
         self.outbox.rewind(number)
         self._decoder.drop_part()
 
-    def abandon(self) -> None:
-        """Stop working on it."""
+    def describe(self) -> dict[str, Any]:
+        """What the log tells of it when it ends."""
+        return {
+            "stream": self.name,
+            "model": self.model.card.name,
+            "version": self.model.card.version,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "connections": self.connections,
+        }
+
+    def stop(self, reason: Reason) -> bool:
+        """It has ended: stop working on it. A finished one is kept, for its result."""
+        if reason is Reason.FINISHED:
+            return True
         if self._request is not None:
             self._engine.cancel(self._request)
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.end(reason)
+        return False
 
     def _take(self, waveform: Waveform) -> None:
         self._pending = np.concatenate([self._pending, waveform]) if len(self._pending) else waveform

@@ -21,7 +21,7 @@ def run(store: Path, received: list[dict[str, Any] | Exception], broken: str = "
     incoming = iter([{"type": "websocket.connect"}, *received])
 
     async def receive() -> dict[str, Any]:
-        message = next(incoming)
+        message = next(incoming, {"type": "websocket.disconnect", "code": 1006})
         if isinstance(message, Exception):
             raise message
         return message

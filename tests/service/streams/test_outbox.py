@@ -15,7 +15,7 @@ from service.streams.outbox import FULL, MessagesGoneError, Outbox
 def test_messages_are_json_with_their_token() -> None:
     outbox = Outbox("s", 1000)
     outbox.put({"type": "frames", "probabilities": np.array([0.1, 0.5], np.float32)})
-    assert outbox.next() == '{"type":"frames","probabilities":[0.1,0.5],"resume":"s.1"}'
+    assert outbox.next() == b'{"type":"frames","probabilities":[0.1,0.5],"resume":"s.1"}'
     assert outbox.token(7) == "s.7"
 
 

@@ -12,56 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.batching import Answer, Layout, Request
-from service.engine.store import load_model
+from service.engine.store import Model, load_model
+from service.settings import Settings
 from service.streams.outbox import FULL, Outbox
 from service.streams.pcm import PCMDecoder
-from service.streams.session import AudioTooLongError, Reason, Session
+from service.streams.registry import Reason
+from service.streams.session import AudioTooLongError, Session
 from tests.service import small_frames
+from tests.service.streams.fakes import FakeEngine
 
 HOP, RATE = small_frames.HOP, small_frames.SAMPLE_RATE
-
-
-class FakeEngine:
-    """Runs a request when told to."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.requests: list[Request] = []
-        self.waiting: Request | None = None
-
-    def submit(self, name: str, inputs: Any, outputs: Any, done: Any) -> Request:
-        assert name == "frames"
-        assert self.waiting is None, "a stream has one request at a time"
-        self.waiting = Request(self.layout, inputs, outputs, done)
-        self.requests.append(self.waiting)
-        return self.waiting
-
-    def cancel(self, request: Request) -> None:
-        assert request is self.waiting
-        self.waiting = None
-
-    def run(self) -> None:
-        request, self.waiting = self.waiting, None
-        assert request is not None
-        # As in a batch: the session gets views.
-        other = {name: np.zeros_like(tensor) for name, tensor in request.inputs.items()}
-        both = [request, Request(self.layout, other, request.outputs, request.done)]
-        outputs = self.layout.model.run(self.layout.stack(both), request.outputs)
-        self.answer(request, self.layout.split(both, outputs)[0])
-        for tensor in outputs.values():
-            tensor[:] = -1  # nothing of the batch may be needed any more
-
-    @staticmethod
-    def answer(request: Request, answer: Answer) -> None:
-        request.done(answer)
 
 
 class Stream:
     """A session and what surrounds it."""
 
-    def __init__(self, layout: Layout, **options: Any) -> None:
-        self.engine = FakeEngine(layout)
+    def __init__(self, model: Model, **limits: Any) -> None:
+        self.engine = FakeEngine(model)
         self.endings: list[Reason] = []
         self.now = 0.0
         self.notified = 0
@@ -69,10 +36,11 @@ class Stream:
         self.session = Session(
             "s",
             self.engine,  # type: ignore[arg-type]
-            layout.model,
+            model,
             PCMDecoder("float32", RATE, RATE),
             self.outbox,
-            **({"posteriors": True, "max_seconds": 100} | options),
+            posteriors=True,
+            settings=Settings(**limits),
             time=lambda: self.now,
             end=lambda _, reason: self.endings.append(reason),
         )
@@ -103,8 +71,8 @@ class Stream:
 
 
 @pytest.fixture(scope="module")
-def layout(small_store: Path) -> Layout:
-    return Layout(load_model(small_store / "frames" / "1"))
+def model(small_store: Path) -> Model:
+    return load_model(small_store / "frames" / "1")
 
 
 def audio(count: int, seed: int = 0) -> np.ndarray:
@@ -115,9 +83,9 @@ def audio(count: int, seed: int = 0) -> np.ndarray:
 
 
 @given(count=st.integers(0, 3 * RATE), data=st.data())
-def test_the_messages_add_up_to_the_whole(layout: Layout, count: int, data: st.DataObject) -> None:
+def test_the_messages_add_up_to_the_whole(model: Model, count: int, data: st.DataObject) -> None:
     samples = audio(count, seed=count)
-    stream = Stream(layout)
+    stream = Stream(model)
     raw = samples.tobytes()
     cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=10).map(sorted))
     messages = []
@@ -129,7 +97,7 @@ def test_the_messages_add_up_to_the_whole(layout: Layout, count: int, data: st.D
     messages += stream.finish()
 
     *messages, result = messages
-    whole = layout.model.run(
+    whole = model.run(
         {
             "waveform": samples[None, : max(count, 1)] if count else np.zeros((1, 1), np.float32),
             "lengths": np.array([count], np.int32),
@@ -174,20 +142,20 @@ def test_the_messages_add_up_to_the_whole(layout: Layout, count: int, data: st.D
     ]
 
 
-def test_audio_that_arrives_meanwhile_is_joined_in_whole_frames(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_audio_that_arrives_meanwhile_is_joined_in_whole_frames(model: Model) -> None:
+    stream = Stream(model)
     for size in (HOP - 1, 1, 2 * HOP, HOP + 3, RATE + HOP):
         stream.session.feed(audio(size).tobytes())
     sizes = []
     while stream.engine.waiting:
-        sizes.append(stream.engine.waiting.size)
+        sizes.append(stream.engine.waiting[0].size)
         stream.engine.run()
     assert sizes == [HOP, RATE, 4 * HOP]  # the third one is what a second did not hold
     assert stream.session.samples == RATE + 5 * HOP + 3
 
 
-def test_it_is_full_with_a_second_of_audio(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_it_is_full_with_a_second_of_audio(model: Model) -> None:
+    stream = Stream(model)
     stream.session.feed(audio(HOP).tobytes())
     stream.session.feed(audio(RATE - 1).tobytes())
     assert not stream.session.full
@@ -198,21 +166,21 @@ def test_it_is_full_with_a_second_of_audio(layout: Layout) -> None:
     assert stream.notified == 1
 
 
-def test_nothing_is_run_for_a_client_that_takes_no_messages(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_nothing_is_run_for_a_client_that_takes_no_messages(model: Model) -> None:
+    stream = Stream(model)
     stream.outbox.put({"text": "x" * FULL})
     stream.session.feed(audio(3 * RATE).tobytes())
     stream.session.finish()
-    assert stream.engine.waiting is None
+    assert not stream.engine.waiting
     assert stream.session.full
     assert not stream.session.busy
     assert len(stream.messages()) == 1
-    assert stream.engine.waiting is not None
+    assert stream.engine.waiting
     assert stream.finish()[-1]["frames"] == 300
 
 
-def test_empty_chunks_do_not_count_as_audio(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_empty_chunks_do_not_count_as_audio(model: Model) -> None:
+    stream = Stream(model)
     stream.now = 5
     stream.session.feed(b"")
     assert stream.session.touched == 0
@@ -220,35 +188,32 @@ def test_empty_chunks_do_not_count_as_audio(layout: Layout) -> None:
     assert stream.session.touched == 5
 
 
-def test_audio_beyond_the_limit_is_not_taken(layout: Layout) -> None:
-    stream = Stream(layout, max_seconds=0.5)
+def test_audio_beyond_the_limit_is_not_taken(model: Model) -> None:
+    stream = Stream(model, max_stream_seconds=0.5)
     stream.session.feed(audio(RATE // 2).tobytes())
     with pytest.raises(AudioTooLongError, match="the stream would have 4001 samples; it may have 4000"):
         stream.session.feed(audio(1).tobytes())
     assert stream.finish()[-1]["duration"] == 0.5
 
 
-def test_a_failed_inference_ends_the_stream(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_a_failed_inference_ends_the_stream(model: Model) -> None:
+    stream = Stream(model)
     stream.session.feed(audio(HOP).tobytes())
-    request = stream.engine.waiting
-    assert request is not None
-    stream.engine.answer(request, RuntimeError("broken"))
+    stream.engine.answer(RuntimeError("broken"))
     assert stream.endings == [Reason.FAILED]
 
 
-def test_a_model_that_counts_otherwise_fails(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_a_model_that_counts_otherwise_fails(model: Model) -> None:
+    stream = Stream(model)
     stream.session.feed(audio(HOP).tobytes())
-    request = stream.engine.waiting
-    assert request is not None
-    answer = layout.model.run(request.inputs, request.outputs)
-    stream.engine.answer(request, answer | {"frames": np.array([2], np.int32)})
+    (request,) = stream.engine.waiting
+    answer = model.run(request.inputs, request.outputs)
+    stream.engine.answer(answer | {"frames": np.array([2], np.int32)})
     assert stream.endings == [Reason.FAILED]
 
 
-def test_finishing_twice_changes_nothing(layout: Layout) -> None:
-    stream = Stream(layout)
+def test_finishing_twice_changes_nothing(model: Model) -> None:
+    stream = Stream(model)
     stream.session.feed(audio(HOP).tobytes())
     assert [message["type"] for message in stream.finish()] == ["frames", "segment", "result"]
     assert stream.finish() == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,73 +11,21 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from service.engine.batching import Layout, Request
 from service.engine.store import Model, load_model
 from service.settings import Settings
-from service.streams import sessions
+from service.streams import registry
 from service.streams.outbox import MessagesGoneError
-from service.streams.session import Reason, Session
-from service.streams.sessions import Sessions, TooManyStreamsError, UnknownTokenError
+from service.streams.registry import Reason, Registry, TooManyStreamsError
+from service.streams.session import Session
+from service.streams.sessions import Sessions, UnknownTokenError
+from tests.service.engine.fakes import FakeClock
+from tests.service.streams.fakes import FakeEngine
 
 IDLE, RESUME, MOST = 10, 7, 4
 SETTINGS = Settings(
     max_streams=MOST, stream_idle_seconds=IDLE, stream_resume_seconds=RESUME, stream_replay_bytes=0
 )
 HOP = np.zeros(80, "<i2").tobytes()
-
-
-class Clock:
-    """Time passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.timers: list[tuple[float, int, list[Any]]] = []
-        self.count = 0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> Any:
-        self.count += 1
-        call = [callback, *args]
-        heapq.heappush(self.timers, (when, self.count, call))
-
-        class Timer:
-            def cancel(self) -> None:
-                call.clear()
-
-        return Timer()
-
-    def advance(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self.timers and self.timers[0][0] <= end:
-            self.now, _, call = heapq.heappop(self.timers)
-            if call:
-                call[0](*call[1:])
-        self.now = end
-
-    def alive(self) -> int:
-        return sum(bool(call) for _, _, call in self.timers)
-
-
-class Engine:
-    """Runs requests when told to."""
-
-    def __init__(self, model: Model) -> None:
-        self.layout = Layout(model)
-        self.waiting: list[Request] = []
-
-    def submit(self, _: str, inputs: Any, outputs: Any, done: Any) -> Request:
-        self.waiting.append(Request(self.layout, inputs, outputs, done))
-        return self.waiting[-1]
-
-    def cancel(self, request: Request) -> None:
-        self.waiting.remove(request)
-
-    def run(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for request in waiting:
-            request.done(self.layout.model.run(request.inputs, request.outputs))
 
 
 class Connection:
@@ -99,9 +45,19 @@ class World:
 
     def __init__(self, model: Model, settings: Settings = SETTINGS) -> None:
         self.model = model
-        self.clock = Clock()
-        self.engine = Engine(model)
-        self.sessions = Sessions(self.engine, settings, lambda: self.clock)  # type: ignore[arg-type]
+        self.clock = FakeClock()
+        self.engine = FakeEngine(model)
+        self.registry = Registry(settings.max_streams, lambda: self.clock)
+        self.sessions = Sessions(
+            self.engine,  # type: ignore[arg-type]
+            settings,
+            self.registry,
+            lambda: self.clock,
+        )
+
+    def wait(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.clock.advance(1)
 
     def open(self) -> tuple[Session, Connection]:
         session = self.sessions.open(self.model, "pcm16", 8000, posteriors=False)
@@ -132,7 +88,7 @@ def test_no_more_streams_than_allowed(world: World) -> None:
     streams = [world.open() for _ in range(MOST)]
     with pytest.raises(TooManyStreamsError, match="4 streams are open, as many as this server takes"):
         world.open()
-    world.sessions.end(streams[0][0], Reason.FAILED)
+    world.registry.end(streams[0][0], Reason.FAILED)
     world.open()
 
 
@@ -143,17 +99,17 @@ def test_finished_streams_leave_room_and_the_oldest_are_forgotten(world: World) 
         session.finish()
         world.sessions.detach(session, connection)
         finished.append(session)
-    assert len(world.sessions) == 0
+    assert len(world.registry) == 0
     assert [world.find(session) is None for session in finished] == [False] * 2 + [True] * MOST
 
 
 def test_idle_streams_end(world: World) -> None:
     session, connection = world.open()
-    world.clock.advance(4)
+    world.wait(4)
     session.feed(HOP[:10])
-    world.clock.advance(IDLE - 1)
+    world.wait(IDLE - 1)
     assert connection.reason is None
-    world.clock.advance(1)
+    world.wait(1)
     assert connection.reason is Reason.IDLE
     assert world.find(session) == "the stream ended 0 seconds ago: it got no audio for 10 s"
 
@@ -161,22 +117,22 @@ def test_idle_streams_end(world: World) -> None:
 def test_idleness_counts_from_the_last_finished_work(world: World) -> None:
     session, connection = world.open()
     session.feed(HOP)
-    world.clock.advance(5 * IDLE)  # a slow engine
+    world.wait(5 * IDLE)  # a slow engine
     assert connection.reason is None
     world.engine.run()
-    world.clock.advance(IDLE - 1)
+    world.wait(IDLE - 1)
     assert connection.reason is None
-    world.clock.advance(IDLE)  # the timer comes when it could have been over, and once more
+    world.wait(IDLE)  # the timer comes when it could have been over, and once more
     assert connection.reason is Reason.IDLE
 
 
 def test_dropped_streams_are_kept_for_a_while(world: World) -> None:
     session, connection = world.open()
-    world.clock.advance(4)
+    world.wait(4)
     world.sessions.detach(session, connection)
-    world.clock.advance(RESUME - 1)
+    world.wait(RESUME - 1)
     assert world.find(session) is None
-    world.clock.advance(2)
+    world.wait(2)
     assert world.find(session) == "the stream ended 1 seconds ago: it had no connection for 7 s"
     assert connection.reason is None
 
@@ -184,12 +140,12 @@ def test_dropped_streams_are_kept_for_a_while(world: World) -> None:
 def test_coming_back_counts_from_then(world: World) -> None:
     session, first = world.open()
     world.sessions.detach(session, first)
-    world.clock.advance(RESUME - 1)
+    world.wait(RESUME - 1)
     second = Connection()
     world.sessions.attach(session, second, 0)
-    world.clock.advance(IDLE - 1)
+    world.wait(IDLE - 1)
     assert second.reason is None
-    world.clock.advance(1)
+    world.wait(1)
     assert second.reason is Reason.IDLE
 
 
@@ -207,15 +163,15 @@ def test_a_finished_stream_is_kept_for_its_result(world: World) -> None:
     session, connection = world.open()
     session.feed(HOP)
     session.finish()
-    world.clock.advance(100)
+    world.wait(100)
     world.engine.run()
     assert session.finished
     assert connection.reason is None
-    world.clock.advance(RESUME - 1)
+    world.wait(RESUME - 1)
     world.sessions.detach(session, connection)
-    world.clock.advance(RESUME - 1)
+    world.wait(RESUME - 1)
     assert world.find(session) is None
-    world.clock.advance(1)
+    world.wait(1)
     assert (
         world.find(session)
         == "the stream ended 0 seconds ago: it was finished, and its result was kept for 7 s"
@@ -231,10 +187,10 @@ def test_a_failed_attachment_leaves_the_stream_as_it_is(world: World) -> None:
 
 
 def test_why_streams_ended_is_not_remembered_forever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "_REMEMBERED", 2)
+    monkeypatch.setattr(registry, "_REMEMBERED", 2)
     ended = [world.open()[0] for _ in range(3)]
     for session in ended:
-        world.sessions.end(session, Reason.FAILED)
+        world.registry.end(session, Reason.FAILED)
     told = [world.find(session) or "" for session in ended]
     assert told[0].startswith("no stream has this token")
     assert told[1:] == ["the stream ended 0 seconds ago: the reason was: failed"] * 2
@@ -245,11 +201,11 @@ def test_shutdown_ends_all(world: World) -> None:
     session.feed(HOP)
     done, _ = world.open()
     done.finish()
-    world.sessions.shutdown()
+    world.registry.shutdown()
     assert connection.reason is Reason.SHUTDOWN
-    assert len(world.sessions) == 0
+    assert len(world.registry) == 0
     assert world.engine.waiting == []
-    assert world.clock.alive() == 0
+    assert world.clock.pending == 0
     assert world.find(done) == "the stream ended 0 seconds ago: the reason was: shutdown"
 
 
@@ -262,7 +218,7 @@ def test_other_tokens_are_unknown(world: World, ended: bool) -> None:
     token = session.outbox.token(0)
     name, secret, _ = token.split(".")
     if ended:
-        world.sessions.end(session, Reason.FAILED)
+        world.registry.end(session, Reason.FAILED)
     tokens = ["", ".", "..", "x", "ä.ö.1", name, f"{name}.0", f"{name}.{secret}", f"{token}.0"]
     tokens += [f"{name}.{other}.0" for other in ("", "A" * len(secret), secret[:-1], "\ud800", "ö")]
     for wrong in tokens:
@@ -293,7 +249,7 @@ class SessionsMachine(RuleBasedStateMachine):
 
     @rule(target=streams)
     def open(self) -> Any:
-        if len(self.world.sessions) == MOST:
+        if len(self.world.registry) == MOST:
             with pytest.raises(TooManyStreamsError):
                 self.world.open()
             return multiple()
@@ -334,12 +290,12 @@ class SessionsMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(0, 14))
     def wait(self, seconds: int) -> None:
-        self.world.clock.advance(seconds)
+        self.world.wait(seconds)
 
     @invariant()
     def the_right_ones_live(self) -> None:
         now = self.world.clock.now
-        open_ = self.world.sessions._open
+        open_ = self.world.registry._open
         for name in [*self.touched]:
             connection = self.connected.get(name)
             over = now >= self.touched[name] + (self.resume if connection is None else self.idle)
@@ -354,7 +310,7 @@ class SessionsMachine(RuleBasedStateMachine):
                 # It may live a little longer than it need, but not much: work that ended moves the time.
                 assert busy or now < self.touched[name] + 2 * max(self.idle, self.resume)
         assert open_.keys() == self.touched.keys()
-        assert self.world.clock.alive() == len(open_)
+        assert self.world.clock.pending == len(open_)
 
 
 @pytest.mark.usefixtures("small_store")
