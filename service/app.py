@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     failures.install(app)
     digits.install(app)
-    v2.install(app, engine, statistics)
+    v2.install(app, engine, app.state.streams.sequences, statistics)
     app.include_router(frames.router)
     app.include_router(streams.router)
     app.router.routes.append(WebSocketRoute(streams.PATH, app.state.streams))

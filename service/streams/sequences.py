@@ -95,6 +95,16 @@ class Sequences:
         self._idle_seconds = idle_seconds
         self._waiting_bytes = 0
 
+    def model(
+        self, name: str, sequence_id: int | str, *, owner: str = "", version: str | None = None
+    ) -> Model:
+        """The version of a model that a sequence was begun on, and keeps to. See `infer`.
+
+        Raises:
+            SequenceError, UnknownSequenceError
+        """
+        return self._find((owner, name, sequence_id), version).model
+
     async def infer(
         self,
         model: Model,

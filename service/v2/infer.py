@@ -10,9 +10,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from service.engine import Engine, Model, Tensor
 from service.http.problems import StatusProblem
 from service.http.routes import while_connected
-from service.v2 import request as requests
+from service.streams.sequences import Sequences
 from service.v2.errors import InvalidRequestError, quote
-from service.v2.request import InferRequest
+from service.v2.message import parse
+from service.v2.parameters import Parameters, SequenceStep
+from service.v2.request import InferRequest, read
 from service.v2.response import render
 from service.v2.signature import Signatures
 
@@ -25,11 +27,13 @@ class Inference:
 
     Args:
         engine: runs the models.
+        sequences: of requests that share a state.
         signatures: of the models.
     """
 
-    def __init__(self, engine: Engine, signatures: Signatures) -> None:
+    def __init__(self, engine: Engine, sequences: Sequences, signatures: Signatures) -> None:
         self._engine = engine
+        self._sequences = sequences
         self._signatures = signatures
 
     async def infer(self, request: Request) -> Response:
@@ -52,13 +56,14 @@ class Inference:
                 )
         body = await request.body()
         admitted = asyncio.get_running_loop().time()
+        message = parse(body, length)
         path = request.path_params
-        model = self._engine.model(path["model"], path.get("version"))
+        model = self._model(path["model"], path.get("version"), message.parameters.sequence)
         signature = self._signatures.of(model)
-        asked = requests.read(body, length, signature)
-        timeout = asked.parameters.timeout
+        asked = read(message, signature)
+        timeout = message.parameters.timeout
         deadline = None if timeout is None else admitted + timeout
-        outputs = await while_connected(request, self._run(model, asked, deadline))
+        outputs = await while_connected(request, self._run(model, asked, message.parameters, deadline))
         answer, length_of_json = render(asked, signature, outputs)
         if length_of_json is None:
             return Response(answer, media_type="application/json")
@@ -66,13 +71,31 @@ class Inference:
             answer, headers={HEADER_LENGTH: str(length_of_json)}, media_type="application/octet-stream"
         )
 
-    async def _run(self, model: Model, asked: InferRequest, deadline: float | None) -> dict[str, Tensor]:
-        parameters = asked.parameters
-        if parameters.sequence is not None:
-            raise StatusProblem(501, "this server does not offer sequences")
+    def _model(self, name: str, version: str | None, step: SequenceStep | None) -> Model:
+        """The model that answers: a sequence keeps to the version on which it began."""
+        if step is None or step.start:
+            return self._engine.model(name, version)
+        return self._sequences.model(name, step.id, version=version)
+
+    async def _run(
+        self, model: Model, asked: InferRequest, parameters: Parameters, deadline: float | None
+    ) -> dict[str, Tensor]:
+        priority = parameters.priority
+        step = parameters.sequence
         try:
-            return await self._engine.infer(
-                model, asked.inputs, asked.outputs, deadline=deadline, priority=parameters.priority
+            if step is None:
+                return await self._engine.infer(
+                    model, asked.inputs, asked.outputs, deadline=deadline, priority=priority
+                )
+            return await self._sequences.infer(
+                model,
+                step.id,
+                asked.inputs,
+                asked.outputs,
+                start=step.start,
+                end=step.end,
+                deadline=deadline,
+                priority=priority,
             )
         except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
             states = [repr(state.name) for state in model.card.states if state.name in asked.inputs]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from exports.card import Card
-from service.engine.engine import MAX_ROWS
+from service.engine import Limits
 from service.v2.signature import Signature, TensorType
 
 EXTENSIONS = [
@@ -92,7 +92,7 @@ def config(signature: Signature) -> dict[str, Any]:
         "name": card.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": MAX_ROWS,
+        "max_batch_size": Limits().rows,
         "input": [
             _configured(signature.inputs[spec.name]) | {"optional": signature.inputs[spec.name].optional}
             for spec in card.inputs

@@ -138,5 +138,5 @@ INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
             "application/octet-stream": {"schema": _BINARY},
         },
     },
-    **errors(400, 404, 413, 415, 429, 500, 503, 504),
+    **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
 }

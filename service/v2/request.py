@@ -7,21 +7,20 @@ fit. It may be hostile; whatever it is, it ends in a request or in `InvalidReque
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from service.engine import Tensor
 from service.engine.batching import LENGTHS
-from service.v2 import parameters as parameters_
 from service.v2.errors import InvalidRequestError, describe, quote
-from service.v2.parameters import Parameters
+from service.v2.message import Message, parameters_of
+from service.v2.parameters import boolean
 from service.v2.signature import Signature, TensorType
 from service.v2.tensors import from_bytes, from_json
 
-MAX_JSON_BYTES = 2**23  # 50 ms of the event loop; what is larger can come as bytes, which cost it nothing
 MAX_ELEMENTS = 2**20  # of a tensor: 1337 images, or two minutes of speech, in one piece
 
 _NOT_OFFERED = ("shared_memory_region", "classification")
@@ -29,51 +28,39 @@ _NOT_OFFERED = ("shared_memory_region", "classification")
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """What is asked.
+    """What a model is asked.
 
     Attributes:
         id: the client's name for the request, if it gave one.
-        parameters: the request's, not its tensors'.
         inputs: tensors by name, batch first; all that the model needs. They may be views of the body.
         outputs: the names of what is asked for, in the order of the answer.
         binary: those of them that are to come as bytes.
     """
 
     id: str | None
-    parameters: Parameters
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     binary: frozenset[str]
 
 
-def read(body: bytes, header_length: str | None, signature: Signature) -> InferRequest:
-    """Read a request.
+def read(message: Message, signature: Signature) -> InferRequest:
+    """Read the tensors of a request, and what it asks for.
 
     Args:
-        body: the whole of it.
-        header_length: the header Inference-Header-Content-Length: how many bytes of the body are JSON, before
-            the tensors' bytes. None: all of them. 0: none, the body is the model's input.
+        message: what was sent.
         signature: of the model that is asked.
 
     Raises:
         InvalidRequestError
     """
-    reader = _Reader(body, signature)
-    if header_length is None:
-        return reader.read_document(body, None)
-    if not (header_length.isascii() and header_length.isdecimal() and len(header_length) < 20):
-        raise InvalidRequestError(
-            f"the header Inference-Header-Content-Length is {quote(header_length)}; expected the number of "
-            "bytes of JSON that the body begins with"
-        )
-    length = int(header_length)
-    if length == 0:
-        return reader.read_raw()
-    if length > len(body):
-        raise InvalidRequestError(
-            f"the header Inference-Header-Content-Length is {length}; the body has {len(body)} bytes"
-        )
-    return reader.read_document(body[:length], length)
+    reader = _Reader(message.body, signature)
+    if message.document is None:
+        outputs = signature.default_outputs
+        return InferRequest(None, reader.read_body(), outputs, frozenset(outputs))
+    inputs = reader.read_inputs(_list(message.document, "inputs"), message.start)
+    asked = reader.read_outputs(_list(message.document, "outputs"), message.parameters.binary_data_output)
+    binary = frozenset(name for name, as_bytes in asked.items() if as_bytes)
+    return InferRequest(message.id, inputs, tuple(asked), binary)
 
 
 class _Reader:
@@ -89,29 +76,8 @@ class _Reader:
         self._signature = signature
         self._sizes: dict[str, int] = {}  # of the dynamic dimensions, as far as they are known
 
-    def read_document(self, text: bytes, start: int | None) -> InferRequest:
-        """JSON, with tensors' bytes from `start` on, if not None."""
-        if len(text) > MAX_JSON_BYTES:
-            raise InvalidRequestError(
-                f"the request has {len(text)} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
-                "tensors as binary data"
-            )
-        try:
-            document = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequestError(f"the request is not JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise InvalidRequestError(f"the request is {describe(document)}; expected an object")
-        id_ = document.get("id")
-        if not (id_ is None or isinstance(id_, str)):
-            raise InvalidRequestError(f"id is {describe(id_)}; expected a string")
-        parameters = parameters_.read(_object(document, "the request"))
-        inputs = self._read_inputs(_list(document, "inputs"), start)
-        outputs, binary = self._read_outputs(_list(document, "outputs"), parameters.binary_data_output)
-        return InferRequest(id_, parameters, inputs, outputs, binary)
-
-    def read_raw(self) -> InferRequest:
-        """Bytes alone: the one input that the model needs, of a batch of one."""
+    def read_body(self) -> dict[str, Tensor]:
+        """The whole body is the one input that the model needs, of a batch of one."""
         needed = [type_ for type_ in self._signature.inputs.values() if not type_.optional]
         dynamic = [size for type_ in needed for size in type_.shape[1:] if isinstance(size, str)]
         if len(needed) != 1 or len(dynamic) > 1:
@@ -133,13 +99,13 @@ class _Reader:
         self._check_shape(type_, shape)
         inputs = {type_.name: from_bytes(self._body, 0, len(self._body), type_, shape)}
         self._complete(inputs)
-        outputs = self._signature.default_outputs
-        return InferRequest(None, Parameters(), inputs, outputs, frozenset(outputs))
+        return inputs
 
-    def _read_inputs(self, items: list[Any] | None, start: int | None) -> dict[str, Tensor]:
+    def read_inputs(self, items: list[Any], start: int | None) -> dict[str, Tensor]:
+        """The inputs, from JSON or from the bytes that begin at `start`, if there are any."""
         inputs: dict[str, Tensor] = {}
         offset = start
-        for item in items or ():
+        for item in items:
             type_, parameters = self._find(item, "input", self._signature.inputs, inputs)
             if item.get("datatype") != type_.datatype:
                 raise InvalidRequestError(
@@ -196,7 +162,7 @@ class _Reader:
             )
         if name in before:
             raise InvalidRequestError(f"{kind} {name!r} is there twice")
-        parameters = _object(item, f"{kind} {name!r}")
+        parameters = parameters_of(item, f"{kind} {name!r}")
         for refused in _NOT_OFFERED:
             if refused in parameters:
                 raise InvalidRequestError(f"{kind} {name!r}: this server does not offer {refused}")
@@ -245,33 +211,20 @@ class _Reader:
                 f"input {LENGTHS!r} holds {wrong}; expected 0 to {size}, the size of {counted.name!r}"
             )
 
-    def _read_outputs(
-        self, items: list[Any] | None, binary_by_default: bool
-    ) -> tuple[tuple[str, ...], frozenset[str]]:
-        if items is None:
-            outputs = self._signature.default_outputs
-            return outputs, frozenset(outputs if binary_by_default else ())
+    def read_outputs(self, items: list[Any], binary_by_default: bool) -> dict[str, bool]:
+        """The names of what is asked for, and whether it is to come as bytes."""
         asked: dict[str, bool] = {}
         for item in items:
             type_, parameters = self._find(item, "output", self._signature.outputs, asked)
-            asked[type_.name] = parameters_.boolean(parameters, "binary_data", binary_by_default)
-        return tuple(asked), frozenset(name for name, binary in asked.items() if binary)
+            asked[type_.name] = boolean(parameters, "binary_data", binary_by_default)
+        return asked or dict.fromkeys(self._signature.default_outputs, binary_by_default)
 
 
-def _object(item: dict[str, Any], owner: str) -> dict[str, Any]:
-    parameters = item.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise InvalidRequestError(f"{owner}: parameters is {describe(parameters)}; expected an object")
-    return parameters
-
-
-def _list(document: dict[str, Any], name: str) -> list[Any] | None:
+def _list(document: dict[str, Any], name: str) -> list[Any]:
     value = document.get(name)
     if not (value is None or isinstance(value, list)):
         raise InvalidRequestError(f"{name} is {describe(value)}; expected a list")
-    return value or None
+    return value or []
 
 
 def _sent(item: dict[str, Any], name: str) -> str:
@@ -286,5 +239,5 @@ def _show(shape: Any) -> str:
     return f"[{', '.join(sizes)}{', ...' * (len(shape) > 8)}]"
 
 
-def _join(types: Any) -> str:
+def _join(types: Iterable[TensorType]) -> str:
     return ", ".join(map(str, types))

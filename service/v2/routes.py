@@ -9,6 +9,8 @@ from fastapi import FastAPI, Request, Response
 from service.engine import Engine
 from service.http.problems import StatusProblem, respond
 from service.http.routes import BareRoute, Endpoint
+from service.streams.registry import TooManyStreamsError
+from service.streams.sequences import InterruptedSequenceError, SequenceError, Sequences
 from service.v2 import openapi
 from service.v2.errors import InvalidRequestError
 from service.v2.infer import Inference
@@ -17,19 +19,26 @@ from service.v2.models import Models
 from service.v2.signature import Signatures
 from service.v2.statistics import Statistics
 
+_STATUSES: dict[type[Exception], int] = {
+    InvalidRequestError: 400,
+    SequenceError: 400,
+    InterruptedSequenceError: 409,
+    TooManyStreamsError: 429,
+}
 _ONE = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-def install(app: FastAPI, engine: Engine, statistics: Statistics) -> None:
+def install(app: FastAPI, engine: Engine, sequences: Sequences, statistics: Statistics) -> None:
     """Give the application the protocol's endpoints, the busiest first.
 
     Args:
         app: the application. Routes that it has already are tried before these.
         engine: runs the models.
+        sequences: of requests that share a state.
         statistics: observes the engine.
     """
     signatures = Signatures()
-    inference = Inference(engine, signatures)
+    inference = Inference(engine, sequences, signatures)
     models = Models(engine, signatures, statistics)
     for path in _ONE:
         _add(
@@ -52,9 +61,14 @@ def install(app: FastAPI, engine: Engine, statistics: Statistics) -> None:
         ):
             _add(app, path + ending, endpoint, summary, openapi.answers(answer, 404, 503))
 
-    @app.exception_handler(InvalidRequestError)
-    async def on_invalid_request(request: Request, error: InvalidRequestError) -> Response:
-        return respond(StatusProblem(400, str(error)), request.scope["path"])
+    for kind in _STATUSES:
+        app.add_exception_handler(kind, _refuse)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    headers = {"Retry-After": "1"} if status == 429 else None
+    return respond(StatusProblem(status, str(error)), request.scope["path"], headers)
 
 
 def _add(

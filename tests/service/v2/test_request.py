@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from exports.card import Card
 from service.v2.errors import InvalidRequestError
-from service.v2.request import MAX_ELEMENTS, MAX_JSON_BYTES, InferRequest, read
+from service.v2.message import MAX_JSON_BYTES, parse
+from service.v2.request import MAX_ELEMENTS, InferRequest
+from service.v2.request import read as read_message
 from service.v2.signature import Signature
 from tests.service.conftest import small_card
 from tests.service.small_frames import HOP, small_frames_card
@@ -22,6 +24,10 @@ DIGITS = Signature(Card.model_validate(small_card(b"graph", "digits", "1")))
 FRAMES = Signature(Card.model_validate(small_frames_card(b"graph", "frames", "1")))
 PIXELS = {"name": "pixels", "shape": [2, 3], "datatype": "FP32", "data": [0, 0.5, 1, 1, 1, 1]}
 LENGTHS = {"name": "lengths", "shape": [2], "datatype": "INT32", "data": [2, 3]}
+
+
+def read(body: bytes, header_length: str | None, signature: Signature) -> InferRequest:
+    return read_message(parse(body, header_length), signature)
 
 
 def asked(document: Any, signature: Signature = DIGITS) -> InferRequest:
@@ -49,13 +55,11 @@ def test_a_whole_request() -> None:
     request = asked(
         {
             "id": "order 66",
-            "parameters": {"priority": 1, "timeout": 1500, "note": "the client's own"},
             "inputs": [PIXELS, LENGTHS, {"name": "h", "shape": [2, 1], "datatype": "FP32", "data": [1, 2]}],
             "outputs": [{"name": "h_next"}, {"name": "probabilities", "parameters": {"binary_data": True}}],
         }
     )
     assert request.id == "order 66"
-    assert (request.parameters.priority, request.parameters.timeout) == (1, 0.0015)
     assert request.outputs == ("h_next", "probabilities")
     assert request.binary == {"probabilities"}
     expected = {"pixels": [[0, 0.5, 1], [1, 1, 1]], "lengths": [2, 3], "h": [[1], [2]]}
@@ -70,7 +74,6 @@ def test_what_is_left_out() -> None:
     for nothing in ({}, {"id": None, "parameters": None, "outputs": None}, {"outputs": []}):
         request = asked({"inputs": [PIXELS], **nothing})
         assert request.id is None
-        assert request.parameters.timeout is None
         assert request.outputs == ("probabilities", "trace")  # all that are not states
         assert not request.binary
         np.testing.assert_array_equal(request.inputs["lengths"], np.int32([3, 3]))

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as arrays
 from exports.card import Card
 from service.engine import Tensor
 from service.v2.errors import InvalidRequestError
-from service.v2.parameters import Parameters
 from service.v2.request import InferRequest
 from service.v2.response import MAX_JSON_ELEMENTS, render
 from service.v2.signature import Signature
@@ -24,7 +23,7 @@ SIGNATURE = Signature(Card.model_validate(small_card(b"graph", "digits", "3")))
 
 
 def asked(*outputs: str, binary: tuple[str, ...] = (), id_: str | None = None) -> InferRequest:
-    return InferRequest(id_, Parameters(), {}, outputs, frozenset(binary))
+    return InferRequest(id_, {}, outputs, frozenset(binary))
 
 
 def parsed(body: bytes, length: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
