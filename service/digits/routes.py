@@ -39,6 +39,7 @@ class Trace(BaseModel):
     probabilities: list[list[float]] = Field(
         description="The probability of each digit after each of these steps."
     )
+    pixels: list[float] = Field(description="What it read: 784 pixels, 0 to 1, in raster order.")
 
 
 class Prediction(BaseModel):
@@ -169,7 +170,7 @@ async def classify(request: Request) -> Response:
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
     outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
     answers = await while_connected(request, state.engine.infer(model, inputs, outputs))
-    predictions = _predictions(answers, model.card.labels, trace)
+    predictions = _predictions(asked.pixels, answers, model.card.labels, trace)
     answered = {
         "model": model.card.name,
         "version": model.card.version,
@@ -245,7 +246,9 @@ def _read(content_type: str, body: bytes, settings: Settings) -> pixels.Images:
     )
 
 
-def _predictions(answers: dict[str, Tensor], labels: list[str], trace: int | None) -> list[dict[str, Any]]:
+def _predictions(
+    read: Tensor, answers: dict[str, Tensor], labels: list[str], trace: int | None
+) -> list[dict[str, Any]]:
     """An entry for each image, with numpy's numbers and arrays in it."""
     probabilities = answers["probabilities"]
     predictions: list[dict[str, Any]] = [
@@ -254,6 +257,6 @@ def _predictions(answers: dict[str, Tensor], labels: list[str], trace: int | Non
     if trace is not None:
         steps = sorted({*range(trace, pixels.PIXELS + 1, trace), pixels.PIXELS})
         after = np.ascontiguousarray(answers["trace"][:, np.array(steps) - 1])
-        for prediction, beliefs in zip(predictions, after, strict=True):
-            prediction["trace"] = {"steps": steps, "probabilities": beliefs}
+        for prediction, beliefs, image in zip(predictions, after, read, strict=True):
+            prediction["trace"] = {"steps": steps, "probabilities": beliefs, "pixels": image}
     return predictions

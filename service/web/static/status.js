@@ -1,0 +1,2 @@
+// The engine's strip.
+export function startStatus() {}

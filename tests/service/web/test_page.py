@@ -1,0 +1,125 @@
+"""The page at /, in a real browser, against a real server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.web.conftest import STROKES, draw
+
+ROOT = Path(__file__).resolve().parents[3]
+SEVEN = ROOT / "docs" / "images" / "seven.jpg"
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
+
+Open = Callable[..., Any]
+
+
+@pytest.mark.parametrize("digit", STROKES)
+def test_a_drawn_digit_is_read(browser: Any, server: Any, visit: Open, digit: str) -> None:
+    with visit(browser, server.url) as visited:
+        draw(visited.page, digit)
+        visited.shows("#decided", "It made up its mind after pixel")
+        assert visited.text("#digit") == digit
+        assert visited.page.get_attribute("#beliefs", "data-steps") == "784"
+        assert re.fullmatch(r"\d+\.\d % sure, in \d+ ms", visited.text("#digit-note"))
+
+
+def test_what_was_asked_can_be_asked_again(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        draw(visited.page, "3")
+        visited.shows("#digit", "3")
+        visited.page.click("summary")
+        curl = visited.text("#digits-curl")
+        answer = visited.text("#digits-json")
+        visited.page.click("#clear")
+        assert visited.text("#digit") == "?"
+        assert visited.text("#digits-json") == ""
+    head, body = curl.split(" --data ")
+    assert head == f"curl {server.url}/v1/digits --header 'Content-Type: application/json'"
+    again = httpx.post(f"{server.url}/v1/digits", content=body.strip("'")).json()
+    assert again["digit"] == 3
+    assert '"digit":3' in answer
+
+
+def test_an_uploaded_image_is_read(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        visited.page.set_input_files("#image", SEVEN)
+        visited.shows("#digit", "7")
+
+
+def test_a_finger_draws_too(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url, **PHONE) as visited:
+        box = visited.page.locator("#paper").bounding_box()
+        visited.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        visited.page.locator("#digit-note", has_text="sure").wait_for(timeout=60_000)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "empty.png"])
+def test_a_file_that_is_no_image(browser: Any, server: Any, visit: Open, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"" if name == "empty.png" else b"not an image")
+    with visit(browser, server.url) as visited:
+        visited.page.set_input_files("#image", tmp_path / name)
+        visited.shows("#digits-problem", f"{name} is no image that this browser can read. Choose a PNG")
+        draw(visited.page, "1")  # which goes on working
+        visited.shows("#digit", "1")
+        assert not visited.page.is_visible("#digits-problem")
+
+
+def test_an_empty_paper_is_told(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url, quiet=False) as visited:
+        box = visited.page.locator("#paper").bounding_box()
+        visited.page.mouse.move(box["x"] + 2, box["y"] + 2)
+        visited.page.evaluate(
+            "document.getElementById('paper').getContext('2d').stroke = () => {}"
+        ) if False else None
+        visited.page.set_input_files(
+            "#image", files=[{"name": "white.png", "mimeType": "image/png", "buffer": WHITE}]
+        )
+        visited.shows("#digits-problem", "no digit was found")
+
+
+# a white pixel
+WHITE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63f80f00010101005a4d6ff10000000049454e44ae426082"
+)
+
+
+def test_no_other_host_and_little_to_load(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        visited.page.wait_for_load_state("networkidle")
+        assert sum(visited.sizes.values()) < 100_000
+        assert {url.rpartition("/")[2] for url in visited.sizes} >= {"main.js", "style.css"}
+
+
+def test_nothing_moves_when_answers_come(browser: Any, server: Any, visit: Open) -> None:
+    """No layout shift."""
+    with visit(browser, server.url) as visited:
+        visited.page.evaluate(
+            "() => { window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach("
+            "(entry) => (window.shift += entry.value))).observe({type: 'layout-shift', buffered: true}); }"
+        )
+        draw(visited.page, "7")
+        visited.shows("#decided", "It made up its mind")
+        visited.page.click(".example >> nth=0")
+        visited.shows("#frames-note", "In all most like")
+        assert visited.page.evaluate("() => window.shift") < 0.001
+
+
+def test_files_are_sent_once(server: Any) -> None:
+    first = server.client.get("/web/main.js")
+    assert first.headers["Content-Type"].startswith("text/javascript")
+    again = server.client.get("/web/main.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert "default-src 'none'" in server.client.get("/").headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/web/../routes.py", "/web/%2e%2e/routes.py", "/web//etc/passwd", "/web/", "/web/x"]
+)
+def test_nothing_else_is_sent(server: Any, path: str) -> None:
+    assert server.client.get(path).status_code == 404
