@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,32 @@ def test_the_asynchronous_client(server: Any, mnist: tuple[NDArray[np.uint8], ND
         return [int(result.as_numpy("probabilities").argmax()) for result in results]
 
     assert asyncio.run(main()) == mnist[1][:6].tolist()
+
+
+@pytest.mark.parametrize("sequence_id", [7, "call of 10:30"])
+def test_a_sequence_answers_what_the_whole_would(
+    client: InferenceServerClient, sequence_id: int | str
+) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, (1, 4000)).astype(np.float32)
+
+    def hear(part: NDArray[np.float32], **step: Any) -> NDArray[np.float32]:
+        tensor = InferInput("waveform", list(part.shape), "FP32")
+        tensor.set_data_from_numpy(part)
+        return np.array(client.infer("frames", [tensor], **step).as_numpy("probabilities"))
+
+    cuts = [0, 1000, 1030, 2500, 4000]
+    parts = [
+        hear(
+            sound[:, begin:end],
+            sequence_id=sequence_id,
+            sequence_start=begin == 0,
+            sequence_end=end == cuts[-1],
+        )
+        for begin, end in pairwise(cuts)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), hear(sound))
+    with pytest.raises(InferenceServerException, match="must be started with sequence_start"):
+        hear(sound, sequence_id=sequence_id)
 
 
 def test_statistics(client: InferenceServerClient, mnist: tuple[NDArray[np.uint8], Any]) -> None:
