@@ -18,11 +18,13 @@ import structlog
 
 from service.engine import cpus
 from service.engine.batching import DEFAULT_PRIORITY, Answer, Layout, Piece, Request
+from service.engine.clock import LoopClock
 from service.engine.errors import EngineStoppedError, LaneDiedError
 from service.engine.lanes import Lane
 from service.engine.observer import Observer
 from service.engine.repository import Repository
 from service.engine.scheduler import Batch, Limits, Scheduler
+from service.engine.statistics import Statistics
 from service.engine.store import Model, Tensor, golden
 
 log = structlog.get_logger(__name__)
@@ -43,6 +45,10 @@ class Engine:
         observers: are told what happens.
         check: raises StoreError for a model that must not be served, though it is what its card says.
 
+    Attributes:
+        repository: the models.
+        statistics: of each version of them.
+
     Raises:
         StoreError: there is no model, or one of which no version can be served.
     """
@@ -60,7 +66,8 @@ class Engine:
         self._count = lanes or cpus.available()
         self._max_rows = max_rows
         self._limits = limits or Limits()
-        self._observers = [*observers]
+        self.statistics = Statistics()
+        self._observers = [self.statistics, *observers]
         self._layouts: WeakKeyDictionary[Model, Layout] = WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop
         self._scheduler: Scheduler
@@ -108,6 +115,16 @@ class Engine:
         if not self._running:
             raise EngineStoppedError("the engine does not run")
         return self._scheduler
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are."""
+        return self._count
+
+    @property
+    def ailing(self) -> int:
+        """How many of them died and are being replaced, or are in a run that does not end."""
+        return len(self._ailing) + len(self._stalled)
 
     def model(self, name: str, version: str | None = None) -> Model:
         """A version of a model, by default the newest that is ready. It can be run for as long as it is held,
@@ -190,7 +207,7 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._scheduler = Scheduler(self._loop, self._count, self._limits, self._observers)
+        self._scheduler = Scheduler(LoopClock(self._loop), self._count, self._limits, self._observers)
         self._lanes = [self._lane(number) for number in range(self._count)]
         self._free = [*self._lanes]
         self._running = True

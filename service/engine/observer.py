@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.engine.batching import Piece, Request
+
+# Too much waits; what waits takes longer than the request can wait; it came after its deadline.
+Refusal = Literal["queue_full", "overload", "deadline"]
 
 
 class Observer(Protocol):
@@ -13,10 +16,8 @@ class Observer(Protocol):
     def admitted(self, request: Request) -> None:
         """The request waits."""
 
-    def rejected(self, request: Request, reason: str) -> None:
-        """The request was refused, because of "queue_full", "overload" (what waits takes longer than it can
-        wait) or "deadline" (it came too late).
-        """
+    def rejected(self, request: Request, reason: Refusal) -> None:
+        """The request was refused."""
 
     def ran(self, pieces: list[Piece], seconds: float, error: Exception | None) -> None:
         """A lane has run a batch, in so many seconds."""

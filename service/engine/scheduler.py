@@ -20,7 +20,7 @@ from service.engine.errors import (
     InvalidTensorsError,
     OverloadedError,
 )
-from service.engine.observer import Observer
+from service.engine.observer import Observer, Refusal
 from service.engine.queue import Queue
 from service.engine.store import Tensor
 
@@ -231,7 +231,7 @@ class Scheduler:
     def _retry_after(self) -> float:
         return max(1.0, math.ceil(self.backlog()))
 
-    def _reject(self, request: Request, reason: str) -> None:
+    def _reject(self, request: Request, reason: Refusal) -> None:
         for observer in self._observers:
             observer.rejected(request, reason)
 
