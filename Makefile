@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test coverage lint models bench-training bench-streaming clean
+.PHONY: help serve setup test coverage lint models bench bench-training bench-streaming bench-serving clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,16 @@ models: .venv/dev.stamp  ## Train the shipped models from data and export them a
 		$$(test ! -f runs/frames/last.ckpt || echo --ckpt_path runs/frames/last.ckpt)
 	$(BIN)/python -m exports runs/frames/best.ckpt --name frames
 
+bench: bench-training bench-streaming bench-serving  ## Run all benchmarks, into docs/results
+
 bench-training: .venv/dev.stamp  ## Measure how fast the cells train, into docs/results (20 minutes on 2 cores)
 	$(BIN)/python -m benchmarks.training
 
 bench-streaming: .venv/dev.stamp  ## Measure how many live streams the service carries, into docs/results (3 minutes)
 	$(BIN)/python -m benchmarks.streaming
+
+bench-serving: .venv/dev.stamp  ## Measure the service beside other servers, into docs/results (20 minutes; needs wrk)
+	$(BIN)/python -m benchmarks.serving
 
 clean:  ## Remove the virtual environment and what tools left; training runs stay
 	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -16,13 +16,17 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     else:
-        try:
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-            name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-        except (OSError, StopIteration):
-            name = platform.processor() or platform.machine()
-        hardware = f"{name}, {torch.get_num_threads()} threads"
+        hardware = f"{processor()}, {torch.get_num_threads()} threads"
     return f"{hardware}, PyTorch {torch.__version__}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def synchronize(device: torch.device) -> None:
