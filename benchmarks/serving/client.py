@@ -116,7 +116,7 @@ def check(port: int, payload: Payload, samples: Sequence[Sample], digits: Digits
                 if status != 200:
                     raise WrongAnswerError(f"{payload.name} is answered with {status}: {body[:200]!r}")
                 answer = payload.read(headers, body)
-                if answer.shape != expected.shape or np.abs(answer - expected).max() > TOLERANCE:
+                if answer.shape != expected.shape or not np.allclose(answer, expected, 0, TOLERANCE):
                     raise WrongAnswerError(f"{payload.name} is answered with {answer}, not {expected}")
 
     with ThreadPoolExecutor(len(samples)) as threads:

@@ -2,31 +2,33 @@
 
 # without `from __future__ import annotations`: LitServe looks at what an annotation is
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import litserve
 import numpy as np
 import orjson
 from fastapi import Depends, Request
 
-from benchmarks.serving.digits import Digits
+from benchmarks.serving.digits import PIXELS, Digits
 from benchmarks.serving.ports import HOST, given_port
 
 
-async def read(request: Request) -> np.ndarray:
-    """{"pixels": [784 numbers]}, or 784 float32. LitServe would use the standard library's json."""
-    body = await request.body()
-    if request.headers["content-type"] == "application/json":
-        return np.array(orjson.loads(body)["pixels"], np.float32)
-    return np.frombuffer(body, np.float32)
+async def read(request: Request) -> bytes:
+    """The body as it is. LitServe itself would parse JSON with the standard library, and it formats what it
+    gets for a debug log that is off: of an array that takes milliseconds.
+    """
+    return await request.body()
 
 
 class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.digits = Digits()
 
-    def decode_request(self, request: Annotated[Any, Depends(read)]) -> np.ndarray:
-        return request
+    def decode_request(self, request: Annotated[bytes, Depends(read)]) -> np.ndarray:
+        """784 float32, or {"pixels": [784 numbers]}, which is longer."""
+        if len(request) == 4 * PIXELS:
+            return np.frombuffer(request, np.float32)
+        return np.array(orjson.loads(request)["pixels"], np.float32)
 
     def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
         return np.stack(inputs)
