@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.serving.payloads import COUNT
-from benchmarks.serving.raw import BATCHES, THREADS
 from benchmarks.serving.results import BINARY, DEADLINE, Overload, Results, targets
 from training.plots import COLOURS, STYLE, write_svg
 
@@ -105,15 +104,16 @@ def _rows(results: Results) -> Iterator[str]:
 
 def _raw(results: Results) -> Iterator[str]:
     raw = results.raw
+    counts = sorted({threads for threads, _ in raw.passes[0]})
     yield (
-        f"Sequences a second, {len(raw.passes)} passes over the run. The best with {max(THREADS)} threads, "
+        f"Sequences a second, {len(raw.passes)} passes over the run. The best with {counts[-1]} threads, "
         f"mean of the passes, is **{raw.best:.0f}**; a loop of single runs makes **{raw.alone:.0f}**."
     )
     yield ""
-    yield f"| batch | {' | '.join('threads ' + ', '.join(map(str, THREADS)) for _ in raw.passes)} |"
+    yield f"| batch | {' | '.join('threads ' + ', '.join(map(str, counts)) for _ in raw.passes)} |"
     yield f"| ---: | {' | '.join('---:' for _ in raw.passes)} |"
-    for batch in BATCHES:
-        cells = [", ".join(f"{one[threads, batch]:.0f}" for threads in THREADS) for one in raw.passes]
+    for batch in sorted({batch for _, batch in raw.passes[0]}):
+        cells = [", ".join(f"{one[threads, batch]:.0f}" for threads in counts) for one in raw.passes]
         yield f"| {batch} | {' | '.join(cells)} |"
 
 
