@@ -7,18 +7,22 @@ import sys
 
 import structlog
 
-from service import logs
+from service import keys, logs
 from service.app import create_app
 from service.client import stream as client
 from service.engine import StoreError
+from service.http.keys import KeyFileError
 from service.server import Server, listen
 from service.settings import Settings
+from service.telemetry.tracing import TracingError
 
 log = structlog.get_logger("service")
 
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["keys"]:
+        sys.exit(keys.main(sys.argv[2:]))
     if sys.argv[1:2] == ["stream"]:
         sys.exit(client.main(sys.argv[2:]))
     serve()
@@ -38,11 +42,9 @@ def serve() -> None:
     try:
         app = create_app(settings)
         listener = listen(settings.host, settings.port)
-    except (StoreError, OSError) as error:
+    except (StoreError, KeyFileError, TracingError, OSError) as error:
         log.error("cannot start", reason=str(error))
         sys.exit(1)
-    for model in app.state.engine.models.values():
-        log.info("loaded", model=model.card.name, version=model.card.version)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     log.info("serving", url=url, docs=f"{url}/docs", lanes=settings.lanes)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
-from service import v2
+from service import telemetry, v2, web
 from service.digits import routes as digits
-from service.engine import Engine, Model
+from service.engine import Engine, Limits, Model
 from service.frames import routes as frames
-from service.http import failures, health, problems
-from service.http.middleware import BodyLimit, RequestContext
+from service.http import failures, health, problems, stack
+from service.http.counts import RequestCounts
+from service.http.refusals import Refusals
 from service.settings import Settings
 from service.streams import endpoint as streams
+from service.telemetry.tracing import OFF, Tracing
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -26,15 +27,26 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         StoreError: an artifact is damaged or does not do what its card says.
+        KeyFileError: the file of API keys can't be read.
+        TracingError: traces are wanted but can't be sent.
     """
-    statistics = v2.Statistics()
-    engine = Engine(settings.store, settings.lanes, settings.batch_rows, observers=[statistics], check=_check)
+    tracing = Tracing.from_environment()
+    engine = Engine(
+        settings.store,
+        settings.lanes,
+        settings.batch_rows,
+        Limits(settings.queue_rows, settings.queue_bytes),
+        observers=[tracing.spans] if tracing else [],
+        check=_check,
+        versions=settings.versions,
+    )
+    requests, refusals = RequestCounts(), Refusals()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Few decoders: a decoded image can take hundreds of megabytes, a recording dozens.
         with ThreadPoolExecutor(min(settings.lanes, 4), thread_name_prefix="decoder") as app.state.decoders:
-            async with engine:
+            async with tracing or nullcontext(), engine:
                 yield
                 await app.state.streams.shutdown()
 
@@ -44,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Recurrent networks accelerated by momentum, served with onnxruntime.",
         lifespan=lifespan,
         redoc_url=None,
+        telemetry=tracing.config if tracing else OFF,
     )
     app.state.settings = settings
     app.state.draining = False
@@ -52,14 +65,14 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     failures.install(app)
     digits.install(app)
-    v2.install(app, engine, app.state.streams.sequences, statistics)
+    v2.install(app, engine, app.state.streams.sequences)
     app.include_router(frames.router)
     app.include_router(streams.router)
     app.router.routes.append(WebSocketRoute(streams.PATH, app.state.streams))
     app.include_router(health.router)
-    app.add_api_route("/", _front, include_in_schema=False)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestContext)  # the outermost, as it is added last
+    telemetry.install(app, engine, app.state.streams.registry, requests, refusals)
+    web.install(app)
+    stack.install(app, settings, requests, refusals)
     return app
 
 
@@ -69,7 +82,3 @@ def _check(model: Model) -> None:
         digits.check(model)
     if model.card.name == frames.MODEL:
         frames.check(model)
-
-
-async def _front() -> RedirectResponse:
-    return RedirectResponse("/docs")

@@ -58,6 +58,7 @@ def configure(log_format: str, level: str) -> None:
     logging.captureWarnings(True)
     # Uvicorn tells each step of starting and stopping; the lines that matter are ours.
     logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("watchfiles").setLevel(max(root.level, logging.WARNING))
 
 
 def _json(line: EventDict, **options: Any) -> bytes:

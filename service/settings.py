@@ -43,6 +43,23 @@ class Settings(BaseSettings):
         le=4096,
         description="images, or pieces of audio, of several requests that may run as one inference",
     )
+    versions: int = Field(
+        2, ge=1, le=1000, description="how many versions of a model to serve, the newest ones"
+    )
+    queue_rows: int = Field(
+        1024, ge=1, le=10**6, description="images, or pieces of recordings, that may wait; more get 429"
+    )
+    queue_bytes: int = Field(256 * 2**20, ge=1, description="bytes of tensors that may wait; more get 429")
+    request_seconds: float = Field(
+        60, gt=0, description="how long a request may take that has no X-Request-Timeout"
+    )
+    max_request_seconds: float = Field(600, gt=0, description="the most that X-Request-Timeout may ask for")
+    api_keys: Path | None = Field(
+        None, description="file of API keys that clients have to send; made with `python -m service keys new`"
+    )
+    cors_origins: list[str] = Field(
+        [], description="origins whose pages may use the API, such as https://example.org; * for all"
+    )
     max_body_bytes: int = Field(
         64 * 2**20,  # ten minutes of speech: stereo, 24 bits, 16 kHz
         ge=1,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from service.digits import images, ink, pixels
 from service.digits.examples import SEVEN, TWO
 from service.engine import Model, StoreError, Tensor
+from service.http.deadline import deadline
 from service.http.problems import Problem, documented
 from service.http.routes import BareRoute, while_connected
 from service.http.uploads import UNTYPED, form_file, media_type
@@ -130,7 +131,7 @@ def install(app: FastAPI) -> None:
                 "model": Answer | BatchAnswer,
                 "description": "The digit, or one for each image of a batch.",
             },
-            **documented(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            **documented(400, 404, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         openapi_extra={"parameters": [_TRACE], "requestBody": _BODY},
     )
@@ -169,7 +170,9 @@ async def classify(request: Request) -> Response:
         )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
     outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
-    answers = await while_connected(request, state.engine.infer(model, inputs, outputs))
+    answers = await while_connected(
+        request, state.engine.infer(model, inputs, outputs, deadline=deadline(request))
+    )
     predictions = _predictions(asked.pixels, answers, model.card.labels, trace)
     answered = {
         "model": model.card.name,

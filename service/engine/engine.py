@@ -61,8 +61,9 @@ class Engine:
         limits: Limits | None = None,
         observers: Iterable[Observer] = (),
         check: Callable[[Model], None] = lambda _: None,
+        versions: int = 2,
     ) -> None:
-        self.repository = Repository(store, check)
+        self.repository = Repository(store, check, versions)
         self._count = lanes or cpus.available()
         self._max_rows = max_rows
         self._limits = limits or Limits()

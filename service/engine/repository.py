@@ -1,44 +1,132 @@
-"""The models and versions that are served."""
+"""The models and versions that are served: those of a store, whatever becomes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from service.engine.errors import UnknownModelError
-from service.engine.store import Model, load_store
+import structlog
+
+from service.engine.errors import ModelUnavailableError, UnknownModelError
+from service.engine.scan import Fingerprint, Found, scan
+from service.engine.store import Model, StoreError, load_model
+from service.engine.tuning import Pace
+from service.engine.watch import watch
+
+log = structlog.get_logger(__name__)
+
+_BACKOFF_SECONDS = (0, 1, 2, 4, 8, 16, 32, 60)  # between attempts to load a model that ran no more
+
+
+class State(StrEnum):
+    """Of a version, as Triton's model repository extension names it."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A version in the index. `reason` says why it is not ready, or what is wrong with its newest files."""
+
+    name: str
+    version: str
+    state: State
+    reason: str = ""
+
+
+@dataclass
+class _Version:
+    """What is known of a version.
+
+    Attributes:
+        tried: the files that were loaded last, or could not be.
+        model: what is served, None if nothing is. It may come from files before those.
+        reason: why `tried` could not be loaded, or why it runs no more.
+    """
+
+    tried: Fingerprint | None = None
+    model: Model | None = None
+    reason: str | None = None
+
+
+_Key = tuple[str, int]
 
 
 class Repository:
-    """The newest version of every model in a store.
+    """Serves the newest versions of every model in a store, and keeps up with what happens there.
+
+    A version that comes is loaded beside what is served, in another thread, checked, and only then given to
+    new requests; whoever holds an older one keeps it. What can't be loaded changes nothing but `problems`,
+    until its files change. A version that goes is not given to new requests any more. Only the event loop's
+    thread may call this.
 
     Args:
         store: folder of artifacts, <model>/<version>/.
-        check: raises StoreError for a model that must not be served.
+        check: raises StoreError for a model that must not be served, though it is what its card says.
+        keep: how many versions of a model are served.
+
+    Attributes:
+        loads: how many versions were "loaded" and how many "failed".
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
     """
 
-    def __init__(self, store: Path, check: Callable[[Model], None]) -> None:
-        self._models = load_store(store)
-        for model in self._models.values():
-            check(model)
+    def __init__(self, store: Path, check: Callable[[Model], None] = lambda _: None, keep: int = 2) -> None:
+        self._store = store
+        self._check = check
+        self._keep = keep
+        self._versions: dict[_Key, _Version] = {}
+        self._unloaded: set[str] = set()
+        self._leaving: dict[_Key, weakref.ref[Model]] = {}
+        self._loading: _Key | None = None
+        self._paces: dict[str, tuple[Pace, ...]] = {}  # by checksum: what was measured is not measured again
+        self._newest: dict[str, Model] = {}
+        self._expected: set[str] = set()  # names that have been served, and are still there
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+        self.loads: Counter[str] = Counter()
+        found = scan(store)
+        for key in self._missing(found):
+            self._settle(key, found[key], self._load(key))
+        self._forget(found)
+        for name in sorted({name for name, _ in found}):
+            if name not in self._newest:
+                reasons = [version.reason for key, version in self._versions.items() if key[0] == name]
+                raise StoreError("; ".join(filter(None, reasons)))
 
     @property
     def models(self) -> Mapping[str, Model]:
         """The newest version of each model that can be run."""
-        return self._models
+        return self._newest
+
+    @property
+    def versions(self) -> list[Model]:
+        """All that can be run."""
+        return [version.model for version in self._versions.values() if version.model is not None]
 
     @property
     def ready(self) -> bool:
-        """Whether every model can be run."""
-        return True
+        """Whether each model that was served, and has neither been unloaded nor removed, can be run."""
+        return self._expected <= self._newest.keys()
 
     @property
     def problems(self) -> list[tuple[str, str, str]]:
         """Name, version and reason of what is in the store and can't be served."""
-        return []
+        return [
+            (name, str(number), version.reason)
+            for (name, number), version in sorted(self._versions.items())
+            if version.reason is not None
+        ]
 
     def model(self, name: str, version: str | None = None) -> Model:
         """A version of a model, by default the newest that can be run.
@@ -46,17 +134,197 @@ class Repository:
         Raises:
             UnknownModelError, ModelUnavailableError
         """
-        model = self._models.get(name)
-        if model is None or version not in (None, model.card.version):
-            raise UnknownModelError(f"there is no model {name!r}; this server has {', '.join(self._models)}")
-        return model
+        newest = self._newest.get(name)
+        if newest is not None and version in (None, newest.card.version):
+            return newest
+        known = {str(number): found for (other, number), found in self._versions.items() if other == name}
+        if version is None and (known or name in self._unloaded):
+            reasons = "; ".join(found.reason for found in known.values() if found.reason) or "it was unloaded"
+            raise ModelUnavailableError(f"model {name!r} can't be run now: {reasons}")
+        if version in known and version is not None:
+            model = known[version].model
+            if model is None:
+                raise ModelUnavailableError(f"model {name!r} version {version}: {known[version].reason}")
+            return model
+        if known:
+            has = ", ".join(number for number, found in known.items() if found.model is not None) or "none"
+            raise UnknownModelError(
+                f"model {name!r} has no version {version!r}; versions that can be run: {has}"
+            )
+        raise UnknownModelError(
+            f"there is no model {name!r}; this server has {', '.join(self._newest) or 'none'}"
+        )
+
+    def index(self) -> list[Entry]:
+        """All versions that are known, by name and version."""
+        entries = {
+            key: Entry(
+                key[0],
+                str(key[1]),
+                State.UNAVAILABLE if version.model is None else State.READY,
+                version.reason or "",
+            )
+            for key, version in self._versions.items()
+        }
+        for key, leaving in list(self._leaving.items()):
+            if leaving() is None:
+                del self._leaving[key]
+            elif key not in entries:
+                entries[key] = Entry(key[0], str(key[1]), State.UNLOADING, "streams that began on it go on")
+        if self._loading is not None and (self._loading not in entries or not entries[self._loading].reason):
+            name, number = self._loading
+            entries[self._loading] = Entry(name, str(number), State.LOADING)
+        names = {name for name, _ in entries}
+        gone = {(name, 0): Entry(name, "", State.UNAVAILABLE, "unloaded") for name in self._unloaded - names}
+        return [entry for _, entry in sorted({**entries, **gone}.items())]
+
+    async def load(self, name: str) -> None:
+        """Serve a model again that was unloaded, or look at its files again.
+
+        Raises:
+            UnknownModelError: the store has no such model.
+            ModelUnavailableError: no version of it can be loaded.
+        """
+        self._unloaded.discard(name)
+        for key, version in self._versions.items():
+            if key[0] == name and version.reason is not None:
+                version.tried = None
+        await self.refresh()
+        self.model(name)
+
+    def unload(self, name: str) -> None:
+        """Do not serve a model any more, though the store has it.
+
+        Raises:
+            UnknownModelError
+        """
+        if name in self._unloaded:
+            return
+        keys = [key for key in self._versions if key[0] == name]
+        if not keys:
+            self.model(name)
+        self._unloaded.add(name)
+        for key in keys:
+            self._drop(key, "unloaded")
 
     def fault(self, model: Model, reason: str) -> None:
-        """The model runs no more."""
-        raise NotImplementedError
+        """The model runs no more, as after an error of its device: load it anew, and again until it runs.
+        Another version takes its place if there is one.
+        """
+        key = model.card.name, int(model.card.version)
+        version = self._versions.get(key)
+        if version is None or version.model is not model:
+            return
+        log.error("model runs no more", model=key[0], version=model.card.version, reason=reason)
+        version.model, version.reason = None, reason
+        self._changed()
+        task = asyncio.get_running_loop().create_task(self._recover(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def refresh(self) -> None:
+        """Do what the store's changes ask for. One at a time: a second call waits for the first."""
+        async with self._lock:
+            try:
+                found = await asyncio.to_thread(scan, self._store)
+            except StoreError as error:  # it is being replaced, or gone: that is no reason to stop serving
+                log.warning("store not read", reason=str(error))
+                return
+            for key in self._missing(found):
+                self._loading = key
+                try:
+                    outcome = await asyncio.to_thread(self._load, key)
+                finally:
+                    self._loading = None
+                self._settle(key, found[key], outcome)
+            self._forget(found)
 
     async def start(self) -> None:
         """Begin to watch the store."""
+        task = asyncio.get_running_loop().create_task(watch(self._store, self.refresh))
+        self._tasks.add(task)
 
     async def stop(self) -> None:
         """Do not watch it any more."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _recover(self, key: _Key) -> None:
+        for seconds in _BACKOFF_SECONDS:
+            await asyncio.sleep(seconds)
+            version = self._versions.get(key)
+            if version is None or version.model is not None:
+                return
+            version.tried = None
+            await self.refresh()
+
+    def _missing(self, found: Found) -> Iterator[_Key]:
+        """What is to be loaded, newest versions first; read on after each has been settled."""
+        for name in sorted({name for name, _ in found} - self._unloaded):
+            ready = 0
+            for key in sorted((key for key in found if key[0] == name), reverse=True):
+                known = self._versions.get(key)
+                if known is None or known.tried != found[key]:
+                    yield key
+                ready += self._versions[key].model is not None
+                if ready == self._keep:
+                    break
+
+    def _load(self, key: _Key) -> Model | Exception:
+        """In any thread."""
+        name, number = key
+        begin = time.perf_counter()
+        try:
+            model = load_model(self._store / name / str(number), self._paces)
+            self._check(model)
+        except Exception as error:  # whatever it is, it must not end the watching
+            return error
+        log.info("loaded", model=name, version=str(number), seconds=round(time.perf_counter() - begin, 3))
+        return model
+
+    def _settle(self, key: _Key, tried: Fingerprint, outcome: Model | Exception) -> None:
+        version = self._versions.setdefault(key, _Version())
+        version.tried = tried
+        if isinstance(outcome, Exception):
+            self.loads["failed"] += 1
+            known = isinstance(outcome, StoreError)
+            version.reason = str(outcome) if known else f"{type(outcome).__name__}: {outcome}"
+            log.error("not served", model=key[0], version=str(key[1]), reason=version.reason)
+        else:
+            self.loads["loaded"] += 1
+            self._leave(key, version.model)
+            version.model, version.reason = outcome, None
+        self._changed()
+
+    def _forget(self, found: Found) -> None:
+        """Let go of versions that are gone, or older than those that are kept."""
+        for name in {name for name, _ in self._versions}:
+            ready = 0
+            for key in sorted((key for key in self._versions if key[0] == name), reverse=True):
+                if key not in found:
+                    self._drop(key, "removed from the store")
+                elif ready >= self._keep:
+                    self._drop(key, "newer versions are served")
+                else:
+                    ready += self._versions[key].model is not None
+
+    def _drop(self, key: _Key, reason: str) -> None:
+        version = self._versions.pop(key)
+        self._leave(key, version.model)
+        log.info("unloaded", model=key[0], version=str(key[1]), reason=reason)
+        self._changed()
+
+    def _leave(self, key: _Key, model: Model | None) -> None:
+        if model is not None:
+            self._leaving[key] = weakref.ref(model)
+
+    def _changed(self) -> None:
+        newest: dict[str, Model] = {}
+        for (name, _), version in sorted(self._versions.items()):
+            if version.model is not None:
+                newest[name] = version.model
+        self._newest = newest
+        self._expected = (self._expected | newest.keys()) & {name for name, _ in self._versions}

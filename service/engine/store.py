@@ -81,33 +81,13 @@ def golden(model: Model) -> tuple[dict[str, Tensor], list[str]]:
     return inputs, list(card.golden.outputs)
 
 
-def load_store(store: Path) -> dict[str, Model]:
-    """Load the newest version of every model in the store.
+def load_model(folder: Path, paces: dict[str, tuple[Pace, ...]] | None = None) -> Model:
+    """Load one artifact: check its file against the card, its graph against the card, replay the golden pair,
+    and measure how it runs fastest.
 
-    Raises:
-        StoreError: there is no model, or one of them is damaged or does not do what its card says.
-    """
-    if not store.is_dir():
-        raise StoreError(f"{store}: no such folder; give the one that holds <model>/<version>/ with --store")
-    newest = {
-        folder.name: version for folder in sorted(store.iterdir()) if (version := _newest_version(folder))
-    }
-    if not newest:
-        raise StoreError(
-            f"{store}: holds no model; expected <model>/<version>/{CARD_FILE}: "
-            "export one with `python -m exports`, or choose another folder with --store"
-        )
-    return {name: load_model(folder) for name, folder in newest.items()}
-
-
-def _newest_version(folder: Path) -> Path | None:
-    versions = [path for path in folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir()]
-    return max(versions, key=lambda path: int(path.name), default=None)
-
-
-def load_model(folder: Path) -> Model:
-    """Load one artifact: check its file against the card, its graph against the card, and replay the golden
-    pair.
+    Args:
+        folder: <model>/<version>.
+        paces: by a graph's checksum, what has been measured before; what is measured now is added.
 
     Raises:
         StoreError: any of that fails.
@@ -125,8 +105,11 @@ def load_model(folder: Path) -> Model:
     model = Model(card, _open_session(_read_graph(graph, card), graph))
     _check_signature(model, graph)
     _replay_golden(model, graph)
-    outputs = list(card.golden.outputs)
-    return replace(model, paces=measure(lambda inputs: model.run(inputs, outputs), card))
+    paces = {} if paces is None else paces
+    if card.file.sha256 not in paces:
+        outputs = list(card.golden.outputs)
+        paces[card.file.sha256] = measure(lambda inputs: model.run(inputs, outputs), card)
+    return replace(model, paces=paces[card.file.sha256])
 
 
 def _read_graph(path: Path, card: Card) -> bytes:

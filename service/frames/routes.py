@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
-from starlette.requests import ClientDisconnect
 
 from exports.card import Card
 from service.engine import Engine, Model, StoreError, Tensor
 from service.frames import audio, formats
 from service.frames.transcript import Segment, Transcript
+from service.http.deadline import deadline
 from service.http.problems import Problem, documented
+from service.http.routes import while_connected
 from service.http.uploads import UNTYPED, form_file, media_type
 from service.settings import Settings
 
@@ -93,7 +94,7 @@ _TABLE = "start,end,label,probability,p_silence,p_7\r\n0.0,0.01,7,0.9,0.1,0.9\r\
                 "text/plain": {"schema": {"type": "string", "description": "A TextGrid."}},
             },
         },
-        **documented(400, 404, 413, 415, 422, 500),
+        **documented(400, 404, 408, 413, 415, 422, 429, 500, 503, 504),
     },
     openapi_extra={"requestBody": _BODY},
 )
@@ -239,11 +240,11 @@ async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> fo
     labels: list[str] = []
     segments: list[Segment] = []
     for start in range(0, len(waveform), CHUNK_SECONDS * rate):
-        if await request.is_disconnected():
-            raise ClientDisconnect
         chunk = waveform[None, start : start + CHUNK_SECONDS * rate]
         inputs = {"waveform": chunk, "lengths": np.array([chunk.shape[1]], np.int32)}
-        answers = await engine.infer(model, inputs | states, outputs)
+        answers = await while_connected(
+            request, engine.infer(model, inputs | states, outputs, deadline=deadline(request))
+        )
         states = {state.name: answers[state.output] for state in card.states}
         # a copy, as the answer may be a view of a whole batch's
         probabilities.append(answers["probabilities"][0, : answers["frames"][0]].copy())

@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_UNWATCHED_SECONDS = 0.05
+
 
 class BareRoute(APIRoute):
     """A route whose endpoint takes the request and gives the response, with nothing of FastAPI's between:
@@ -40,7 +42,9 @@ class BareRoute(APIRoute):
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await what the client waits for, or cancel it as soon as the client is gone.
+    """Await what the client waits for, or cancel it when the client is gone.
+
+    The first moments are not watched: most answers are there before, and a watch costs a task.
 
     Args:
         request: whose body has been read.
@@ -50,7 +54,13 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: the client is gone.
     """
     gone = False
+    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    watcher: asyncio.Task[None] | None = None
+
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
 
     async def watch() -> None:
         nonlocal gone
@@ -60,7 +70,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         if task is not None:
             task.cancel()
 
-    watcher = asyncio.ensure_future(watch())
+    timer = loop.call_later(_UNWATCHED_SECONDS, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -68,4 +78,6 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

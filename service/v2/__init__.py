@@ -6,6 +6,5 @@ https://github.com/triton-inference-server/server, `docs/protocol`.
 """
 
 from service.v2.routes import install
-from service.v2.statistics import Statistics
 
-__all__ = ["Statistics", "install"]
+__all__ = ["install"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 
 from fastapi import Request, Response
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from service.engine import Engine, Model, Tensor
+from service.http.deadline import deadline
 from service.http.problems import StatusProblem
 from service.http.routes import while_connected
 from service.streams.sequences import Sequences
@@ -55,15 +56,15 @@ class Inference:
                     415, f"the body has the content encoding {quote(value.decode('latin-1'))}; expected none"
                 )
         body = await request.body()
-        admitted = asyncio.get_running_loop().time()
+        admitted = time.monotonic()
         message = parse(body, length)
         path = request.path_params
         model = self._model(path["model"], path.get("version"), message.parameters.sequence)
         signature = self._signatures.of(model)
         asked = read(message, signature)
         timeout = message.parameters.timeout
-        deadline = None if timeout is None else admitted + timeout
-        outputs = await while_connected(request, self._run(model, asked, message.parameters, deadline))
+        when = deadline(request) if timeout is None else min(deadline(request), admitted + timeout)
+        outputs = await while_connected(request, self._run(model, asked, message.parameters, when))
         answer, length_of_json = render(asked, signature, outputs)
         if length_of_json is None:
             return Response(answer, media_type="application/json")
@@ -78,14 +79,14 @@ class Inference:
         return self._sequences.model(name, step.id, version=version)
 
     async def _run(
-        self, model: Model, asked: InferRequest, parameters: Parameters, deadline: float | None
+        self, model: Model, asked: InferRequest, parameters: Parameters, when: float
     ) -> dict[str, Tensor]:
         priority = parameters.priority
         step = parameters.sequence
         try:
             if step is None:
                 return await self._engine.infer(
-                    model, asked.inputs, asked.outputs, deadline=deadline, priority=priority
+                    model, asked.inputs, asked.outputs, deadline=when, priority=priority
                 )
             return await self._sequences.infer(
                 model,
@@ -94,7 +95,7 @@ class Inference:
                 asked.outputs,
                 start=step.start,
                 end=step.end,
-                deadline=deadline,
+                deadline=when,
                 priority=priority,
             )
         except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:

@@ -10,22 +10,20 @@ from fastapi import Request, Response
 from service.engine import Engine, Model, ModelUnavailableError
 from service.v2 import metadata
 from service.v2.signature import Signatures
-from service.v2.statistics import Statistics
+from service.v2.statistics import render
 
 
 class Models:
     """The endpoints.
 
     Args:
-        engine: holds the models.
+        engine: holds the models, and counts what they do.
         signatures: of the models.
-        statistics: observes the engine.
     """
 
-    def __init__(self, engine: Engine, signatures: Signatures, statistics: Statistics) -> None:
+    def __init__(self, engine: Engine, signatures: Signatures) -> None:
         self._engine = engine
         self._signatures = signatures
-        self._statistics = statistics
 
     async def server(self, _: Request) -> Response:
         """The server's name and version, and the extensions of the protocol that it speaks."""
@@ -66,7 +64,11 @@ class Models:
 
     def _render(self, models: list[Model]) -> Response:
         cards = [model.card for model in models]
-        return _json({"model_stats": [self._statistics.render(card.name, card.version) for card in cards]})
+        rendered = [
+            render(card.name, card.version, self._engine.statistics.of(card.name, card.version))
+            for card in cards
+        ]
+        return _json({"model_stats": rendered})
 
 
 def _json(value: Any, status: int = 200) -> Response:

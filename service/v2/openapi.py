@@ -130,6 +130,10 @@ INFER_BODY: dict[str, Any] = {
         "application/octet-stream": {"schema": _BINARY},
     },
 }
+REPOSITORY_BODY: dict[str, Any] = {
+    "required": False,
+    "content": {"application/json": {"schema": {"type": "object"}}},
+}
 INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The outputs that were asked for",

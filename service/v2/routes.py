@@ -16,8 +16,8 @@ from service.v2.errors import InvalidRequestError
 from service.v2.infer import Inference
 from service.v2.metadata import ModelMetadata, ModelReady, ServerMetadata
 from service.v2.models import Models
+from service.v2.repository import RepositoryEndpoints
 from service.v2.signature import Signatures
-from service.v2.statistics import Statistics
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidRequestError: 400,
@@ -28,18 +28,17 @@ _STATUSES: dict[type[Exception], int] = {
 _ONE = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-def install(app: FastAPI, engine: Engine, sequences: Sequences, statistics: Statistics) -> None:
+def install(app: FastAPI, engine: Engine, sequences: Sequences) -> None:
     """Give the application the protocol's endpoints, the busiest first.
 
     Args:
         app: the application. Routes that it has already are tried before these.
         engine: runs the models.
         sequences: of requests that share a state.
-        statistics: observes the engine.
     """
     signatures = Signatures()
     inference = Inference(engine, sequences, signatures)
-    models = Models(engine, signatures, statistics)
+    models = Models(engine, signatures)
     for path in _ONE:
         _add(
             app,
@@ -60,6 +59,23 @@ def install(app: FastAPI, engine: Engine, sequences: Sequences, statistics: Stat
             ("/stats", models.statistics, "What has a model done?", None),
         ):
             _add(app, path + ending, endpoint, summary, openapi.answers(answer, 404, 503))
+
+    repository = RepositoryEndpoints(engine)
+    body = openapi.REPOSITORY_BODY
+    _add(
+        app,
+        "/v2/repository/index",
+        repository.index,
+        "Which versions are there?",
+        openapi.answers(None),
+        body,
+    )
+    for verb, endpoint, summary, statuses in (
+        ("load", repository.load, "Serve a model", (404, 503)),
+        ("unload", repository.unload, "Do not serve a model any more", (404,)),
+    ):
+        path = f"/v2/repository/models/{{model}}/{verb}"
+        _add(app, path, endpoint, summary, openapi.answers(None, 400, 403, *statuses), body)
 
     for kind in _STATUSES:
         app.add_exception_handler(kind, _refuse)

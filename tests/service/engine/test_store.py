@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.store import StoreError, load_model, load_store
+from service.engine.store import StoreError, load_model
 
 Artifact = Callable[..., Path]
-
-
-def test_the_newest_version_is_the_greatest_number(tmp_path: Path, write_artifact: Artifact) -> None:
-    for version in ("2", "10", "9"):
-        write_artifact(tmp_path, version=version)
-    (tmp_path / "digits" / "11.partial").mkdir()
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "README").touch()
-    models = load_store(tmp_path)
-    assert {name: model.card.version for name, model in models.items()} == {"digits": "10"}
 
 
 def test_a_model_runs_with_states_at_zero_unless_given(small_store: Path) -> None:
@@ -36,18 +26,11 @@ def test_a_model_runs_with_states_at_zero_unless_given(small_store: Path) -> Non
     np.testing.assert_array_equal(onward["h_next"], [[10], [10]])
 
 
-def test_a_store_without_models(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"holds no model; expected <model>/<version>/card.json"):
-        load_store(tmp_path)
-    with pytest.raises(StoreError, match="no such folder"):
-        load_store(tmp_path / "missing")
-
-
 @pytest.mark.parametrize("name", ["model.onnx", "card.json"])
 def test_a_missing_file(tmp_path: Path, write_artifact: Artifact, name: str) -> None:
     (write_artifact(tmp_path) / name).unlink()
     with pytest.raises(StoreError, match=rf"{name}: cannot be read \(No such file"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_a_truncated_graph(tmp_path: Path, write_artifact: Artifact) -> None:
@@ -55,7 +38,7 @@ def test_a_truncated_graph(tmp_path: Path, write_artifact: Artifact) -> None:
     size = graph.stat().st_size
     graph.write_bytes(graph.read_bytes()[:-100])
     with pytest.raises(StoreError, match=rf"model.onnx: has {size - 100} bytes, the card says {size}"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_a_tampered_graph(tmp_path: Path, write_artifact: Artifact) -> None:
@@ -66,26 +49,26 @@ def test_a_tampered_graph(tmp_path: Path, write_artifact: Artifact) -> None:
     with pytest.raises(
         StoreError, match=r"model.onnx: has SHA-256 .*, the card says .*; the file was changed"
     ):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_a_graph_that_is_none(tmp_path: Path, write_artifact: Artifact) -> None:
     write_artifact(tmp_path, graph=b"not a graph")
     with pytest.raises(StoreError, match=r"model.onnx: onnxruntime .* cannot load it"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_a_card_that_is_none(tmp_path: Path, write_artifact: Artifact) -> None:
     card = write_artifact(tmp_path) / "card.json"
     card.write_text("{}")
     with pytest.raises(StoreError, match=r"card.json: .*expected a card of schema version 1"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_an_artifact_in_the_wrong_place(tmp_path: Path, write_artifact: Artifact) -> None:
     write_artifact(tmp_path, version="2").rename(tmp_path / "digits" / "3")
     with pytest.raises(StoreError, match=r"describes digits version 2, but lies in digits/3; move"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "3")
 
 
 @pytest.mark.parametrize(
@@ -104,13 +87,13 @@ def test_a_graph_that_differs_from_its_card(
 ) -> None:
     write_artifact(tmp_path, change=lambda card: card[kind][index].update(edit))
     with pytest.raises(StoreError, match=f"model.onnx: {message}"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_an_output_the_card_does_not_know(tmp_path: Path, write_artifact: Artifact) -> None:
     write_artifact(tmp_path, change=lambda card: card["outputs"].pop())
     with pytest.raises(StoreError, match="output 'trace': the card says there is none, the graph has"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 @pytest.mark.parametrize("wrong", [0.5, float("nan")])
@@ -125,7 +108,7 @@ def test_a_golden_output_that_is_not_reproduced(
     with pytest.raises(
         StoreError, match=r"output 'probabilities' differs from the card's golden output|card.json"
     ):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +127,7 @@ def test_a_golden_pair_that_does_not_fit(
 ) -> None:
     write_artifact(tmp_path, change=lambda card: card["golden"].update(golden))
     with pytest.raises(StoreError, match="the card's golden input does not fit the graph"):
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
 
 
 def test_the_error_names_the_file(tmp_path: Path, write_artifact: Artifact) -> None:
@@ -153,5 +136,5 @@ def test_the_error_names_the_file(tmp_path: Path, write_artifact: Artifact) -> N
     card["file"]["bytes"] += 1
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(StoreError) as caught:
-        load_store(tmp_path)
+        load_model(tmp_path / "digits" / "1")
     assert str(caught.value).startswith(str(folder / "model.onnx"))

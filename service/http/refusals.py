@@ -1,0 +1,27 @@
+"""Why requests got no answer of their own: what the server counts of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Refusal(StrEnum):
+    """A reason, as a metric's label has it."""
+
+    CONNECTIONS = "connections"  # 503: as many connections are open as may be
+    HEAD_TOO_LARGE = "head_too_large"  # 431
+    HEAD_TIMEOUT = "head_timeout"  # 408: the head did not arrive in time
+    INVALID_HTTP = "invalid_http"  # 400: what arrived is not HTTP
+    UNAUTHORIZED = "unauthorized"  # 401: no key, or an unknown one
+    FORBIDDEN = "forbidden"  # 403: the key does not allow it
+    RATE_LIMITED = "rate_limited"  # 429: the key's own limit, not overload
+    BODY_TOO_LARGE = "body_too_large"  # 413
+    BODY_TIMEOUT = "body_timeout"  # 408: the body did not arrive by the deadline
+    DEADLINE = "deadline"  # 504: not answered by the deadline, and not by the engine's doing
+    CLIENT_LEFT = "client_left"  # 499: nobody was left to read the answer
+    ANSWER_STALLED = "answer_stalled"  # cut off: the client did not take its answer
+
+
+Refusals: TypeAlias = Counter[Refusal]
