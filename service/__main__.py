@@ -45,6 +45,7 @@ def serve() -> None:
     except (StoreError, KeyFileError, TracingError, OSError) as error:
         log.error("cannot start", reason=str(error))
         sys.exit(1)
+    app.state.engine.repository.announce()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     log.info("serving", url=url, docs=f"{url}/docs", lanes=settings.lanes)

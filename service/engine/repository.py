@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -94,6 +93,7 @@ class Repository:
         self._expected: set[str] = set()  # names that have been served, and are still there
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+        self._announced = False
         self.loads: Counter[str] = Counter()
         found = scan(store)
         for key in self._missing(found):
@@ -239,6 +239,12 @@ class Repository:
                 self._settle(key, found[key], outcome)
             self._forget(found)
 
+    def announce(self) -> None:
+        """Log what is served and what is not, and from now on each change. Before, `StoreError` says it."""
+        self._announced = True
+        for key in sorted(self._versions):
+            self._tell(key)
+
     async def start(self) -> None:
         """Begin to watch the store."""
         task = asyncio.get_running_loop().create_task(watch(self._store, self.refresh))
@@ -276,13 +282,11 @@ class Repository:
     def _load(self, key: _Key) -> Model | Exception:
         """In any thread."""
         name, number = key
-        begin = time.perf_counter()
         try:
             model = load_model(self._store / name / str(number), self._paces)
             self._check(model)
         except Exception as error:  # whatever it is, it must not end the watching
             return error
-        log.info("loaded", model=name, version=str(number), seconds=round(time.perf_counter() - begin, 3))
         return model
 
     def _settle(self, key: _Key, tried: Fingerprint, outcome: Model | Exception) -> None:
@@ -292,12 +296,21 @@ class Repository:
             self.loads["failed"] += 1
             known = isinstance(outcome, StoreError)
             version.reason = str(outcome) if known else f"{type(outcome).__name__}: {outcome}"
-            log.error("not served", model=key[0], version=str(key[1]), reason=version.reason)
         else:
             self.loads["loaded"] += 1
             self._leave(key, version.model)
             version.model, version.reason = outcome, None
+        if self._announced:
+            self._tell(key)
         self._changed()
+
+    def _tell(self, key: _Key) -> None:
+        name, number = key
+        reason = self._versions[key].reason
+        if reason is None:
+            log.info("loaded", model=name, version=str(number))
+        else:
+            log.error("not served", model=name, version=str(number), reason=reason)
 
     def _forget(self, found: Found) -> None:
         """Let go of versions that are gone, or older than those that are kept."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from exports.card import Card
 from service.engine import Engine, Model, StoreError, Tensor
@@ -240,6 +241,8 @@ async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> fo
     labels: list[str] = []
     segments: list[Segment] = []
     for start in range(0, len(waveform), CHUNK_SECONDS * rate):
+        if await request.is_disconnected():
+            raise ClientDisconnect
         chunk = waveform[None, start : start + CHUNK_SECONDS * rate]
         inputs = {"waveform": chunk, "lengths": np.array([chunk.shape[1]], np.int32)}
         answers = await while_connected(

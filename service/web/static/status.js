@@ -1,2 +1,51 @@
-// The engine's strip.
-export function startStatus() {}
+// The engine's strip: what is served, and how it does.
+import { AWAY } from "./problems.js";
+
+const SECONDS = 2;
+
+const percent = ({ name, value }) => `${(100 * value).toFixed(1)} % ${name.replaceAll("_", " ")}`;
+const milliseconds = (seconds) => (seconds === null ? "–" : `${(1000 * seconds).toFixed(1)} ms`);
+
+function rows(status) {
+  const { recent, queue, lanes, device } = status;
+  return [
+    ...status.models.map((model) => [
+      `Model ${model.name}, version ${model.version}`,
+      model.metrics.filter(({ split }) => split === "test").map(percent).join(", ") || model.description,
+    ]),
+    ["Device", `${device.device}, onnxruntime ${device.onnxruntime}, ${lanes.count} lanes`],
+    ["Requests a second", recent.requests_per_second.toFixed(1)],
+    ["Rows run together", recent.batch_rows === null ? "–" : recent.batch_rows.toFixed(1)],
+    ["In the engine, median and p99", `${milliseconds(recent.p50_seconds)}, ${milliseconds(recent.p99_seconds)}`],
+    ["Waiting", `${queue.requests}`],
+    ["Live streams", `${status.streams.open}`],
+    ["State", status.ready ? "ready" : `not ready: ${status.problems.join("; ")}`],
+  ];
+}
+
+export function startStatus() {
+  const list = document.getElementById("status");
+
+  function write(entries) {
+    while (list.children.length > entries.length) list.lastChild.remove();
+    entries.forEach(([name, value], index) => {
+      const group = list.children[index] ?? list.appendChild(document.createElement("div"));
+      if (!group.firstChild) group.append(document.createElement("dt"), document.createElement("dd"));
+      [group.firstChild.textContent, group.lastChild.textContent] = [name, value];
+    });
+  }
+
+  async function look() {
+    if (!document.hidden) {
+      try {
+        const response = await fetch("v1/status");
+        if (response.ok) write(rows(await response.json()));
+      } catch {
+        write([["State", AWAY]]);
+      }
+    }
+    setTimeout(look, 1000 * SECONDS);
+  }
+
+  look();
+}

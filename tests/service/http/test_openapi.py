@@ -37,7 +37,12 @@ def test_every_operation_has_a_summary_a_description_and_documented_errors(
         "get /v1/frames/stream",
         "get /v2/health/live",
         "get /v2/health/ready",
+        "get /v1/status",
+        "get /metrics",
         "get /v2",
+        "post /v2/repository/index",
+        "post /v2/repository/models/{model}/load",
+        "post /v2/repository/models/{model}/unload",
         "get /v2/models/stats",
         *(
             f"{method} /v2/models/{{model}}{version}{ending}"

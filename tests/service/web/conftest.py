@@ -81,8 +81,8 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def visit() -> Open:
-    """Open the page of a server: `with visit(browser, url) as visit`. Afterwards nothing may be on the console,
-    and no other host may have been asked for anything.
+    """Open the page of a server: `with visit(browser, url) as visit`. Afterwards nothing may be on the
+    console, and no other host may have been asked for anything.
     """
 
     @contextmanager
