@@ -8,6 +8,7 @@ from service.engine import Engine
 from service.http.counts import RequestCounts
 from service.http.refusals import Refusals
 from service.streams.registry import Registry
+from service.telemetry.device import Device
 from service.telemetry.metrics import Metrics
 from service.telemetry.status import Overview, Status
 
@@ -28,16 +29,17 @@ def install(
         requests: counts those of HTTP.
         refusals: counts what was refused before it came to a route.
     """
+    device = Device.of(engine)
     app.add_api_route(
         "/v1/status",
-        Overview(engine, streams).__call__,
+        Overview(engine, device, streams).__call__,
         response_model=Status,
         tags=["operations"],
         summary="How is the server?",
     )
     app.add_api_route(
         "/metrics",
-        Metrics(engine, streams, requests, refusals).__call__,
+        Metrics(engine, device, streams, requests, refusals).__call__,
         response_class=Response,
         responses={
             200: {

@@ -30,6 +30,7 @@ from service.telemetry.device import Device
 from service.telemetry.families import counter, durations, gauge, sizes
 
 _MODEL = ("model", "version")
+_AFTERLIFE_MILLISECONDS = 600_000
 
 
 class Metrics:
@@ -37,18 +38,24 @@ class Metrics:
 
     Args:
         engine: runs the models.
+        device: on which.
         streams: all of them.
         requests: counts those of HTTP.
         refusals: counts what was refused before it came to a route.
     """
 
     def __init__(
-        self, engine: Engine, streams: Registry, requests: RequestCounts, refusals: Refusals
+        self,
+        engine: Engine,
+        device: Device,
+        streams: Registry,
+        requests: RequestCounts,
+        refusals: Refusals,
     ) -> None:
         self._lag = _Lag()
         self._registry = CollectorRegistry()
         for collector in (
-            _EngineMetrics(engine),
+            _EngineMetrics(engine, device),
             _StreamMetrics(streams),
             _HTTPMetrics(requests, refusals),
             self._lag,
@@ -82,13 +89,16 @@ class _Lag(Collector):
 
 
 class _EngineMetrics(Collector):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, device: Device) -> None:
         self._engine = engine
+        self._device = device.model_dump()
+        self._build = {"version": version("momentum-serve"), "python": platform.python_version()}
 
     def collect(self) -> Iterable[Metric]:
-        loaded = {(model.card.name, model.card.version) for model in self._engine.models.values()}
+        loaded = {(model.card.name, model.card.version) for model in self._engine.repository.versions}
         statistics = self._engine.statistics
-        versions = {key: statistics.of(*key) for key in sorted(loaded | statistics.versions.keys())}
+        shown = loaded | {key for key, done in statistics.versions.items() if _is_of_interest(done)}
+        versions = {key: statistics.of(*key) for key in sorted(shown)}
         yield from self._about(loaded)
         yield from self._now()
         yield from _requests(versions)
@@ -98,10 +108,8 @@ class _EngineMetrics(Collector):
 
     def _about(self, loaded: set[tuple[str, str]]) -> Iterable[Metric]:
         engine = self._engine
-        build = {"version": version("momentum-serve"), "python": platform.python_version()}
-        yield InfoMetricFamily("momentum_build", "The server's version", build)
-        device = Device.of(engine).model_dump()
-        yield InfoMetricFamily("momentum_device", "What the models run on", device)
+        yield InfoMetricFamily("momentum_build", "The server's version", self._build)
+        yield InfoMetricFamily("momentum_device", "What the models run on", self._device)
         yield gauge("momentum_ready", "Whether the engine is ready, 1 or 0", (), {(): engine.ready})
         yield gauge(
             "momentum_model_ready",
@@ -114,6 +122,13 @@ class _EngineMetrics(Collector):
             "Versions in the store that can't be served; readiness says why",
             _MODEL,
             {(name, number): 1 for name, number, _ in engine.repository.problems},
+        )
+        loads = engine.repository.loads
+        yield counter(
+            "momentum_model_loads",
+            "Versions that were loaded, or could not be",
+            ("outcome",),
+            {(outcome,): loads[outcome] for outcome in ("loaded", "failed")},
         )
 
     def _now(self) -> Iterable[Metric]:
@@ -132,6 +147,11 @@ class _EngineMetrics(Collector):
             ("lanes_ailing", "Those of them that died or hang", engine.ailing),
         ):
             yield gauge(f"momentum_{name}", text, (), {(): value})
+
+
+def _is_of_interest(done: VersionStatistics) -> bool:
+    """Whether a version is told of though it is not loaded any more: until its last numbers were read."""
+    return done.in_flight > 0 or 1000 * time.time() - done.last_inference < _AFTERLIFE_MILLISECONDS
 
 
 _Versions = dict[tuple[str, str], VersionStatistics]

@@ -117,12 +117,15 @@ class Overview:
 
     Args:
         engine: runs the models.
+        device: on which.
         streams: all of them.
     """
 
-    def __init__(self, engine: Engine, streams: Registry) -> None:
+    def __init__(self, engine: Engine, device: Device, streams: Registry) -> None:
         self._engine = engine
+        self._device = device
         self._streams = streams
+        self._version = version("momentum-serve")
         self._begun = time.monotonic()
 
     async def __call__(self, request: Request) -> Status:
@@ -132,11 +135,11 @@ class Overview:
         engine, scheduler, statistics = self._engine, self._engine.scheduler, self._engine.statistics
         draining: bool = request.app.state.draining
         return Status(
-            version=version("momentum-serve"),
+            version=self._version,
             uptime_seconds=time.monotonic() - self._begun,
             ready=engine.ready and not draining,
             problems=["draining"] * draining + engine.problems,
-            device=Device.of(engine),
+            device=self._device,
             lanes=Lanes(count=engine.lanes, running=scheduler.running, ailing=engine.ailing),
             queue=Queue(
                 requests=len(scheduler.queue),
