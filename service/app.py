@@ -15,6 +15,7 @@ from service.digits import routes as digits
 from service.engine import Engine, Limits, Model
 from service.frames import routes as frames
 from service.http import failures, health, problems, stack
+from service.http.application import Application
 from service.http.counts import RequestCounts
 from service.http.refusals import Refusals
 from service.settings import Settings
@@ -22,7 +23,7 @@ from service.streams import endpoint as streams
 from service.telemetry.tracing import OFF, Tracing
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Application:
     """Load the store's models and build the application that serves them.
 
     Raises:
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.draining = False
+    app.state.refusals = refusals
     app.state.engine = engine
     app.state.streams = streams.Streams(engine, settings)
     problems.install(app)
@@ -72,8 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     telemetry.install(app, engine, app.state.streams.registry, requests, refusals)
     web.install(app)
-    stack.install(app, settings, requests, refusals)
-    return app
+    return stack.build(app, settings, requests, refusals, traced=tracing is not None)
 
 
 def _check(model: Model) -> None:

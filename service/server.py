@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 
+from service.http.application import Application
+from service.http.protocol import HTTPProtocol
 from service.settings import Settings
 from service.streams.sockets import WebSocketProtocol
 
@@ -28,11 +30,17 @@ class Server(uvicorn.Server):
         settings: the limits.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: Application, settings: Settings) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=partial(
+                HTTPProtocol,
+                connections=settings.max_connections,
+                head_seconds=settings.head_seconds,
+                answer_seconds=settings.answer_seconds,
+                refusals=app.state.refusals,
+            ),  # type: ignore[arg-type]
             ws=WebSocketProtocol,
             ws_max_size=4 * settings.max_chunk_bytes,  # so that what is a little too long gets an answer
             ws_ping_timeout=None,  # pongs wait behind audio that waits; streams have limits of their own
@@ -45,13 +53,24 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_seconds = settings.drain_seconds
+        self._exit = asyncio.Event()
         self._hurry = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Uvicorn's own wakes ten times a second, to see whether it has been told to exit."""
+        while not await self.on_tick(0):  # which renews the answers' date
+            try:
+                async with asyncio.timeout(1):
+                    await self._exit.wait()
+            except TimeoutError:
+                pass
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called on SIGINT and SIGTERM, between any two instructions of the event loop's thread."""
         if sig == signal.SIGINT or self.should_exit:
             self._hurry.set()
         super().handle_exit(sig, frame)
+        self._exit.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in the steps that the class tells."""

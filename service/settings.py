@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
 from exports import card
 from service.engine import cpus
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/?#@\s]+)$")]
+
+
+def _split(value: Any) -> Any:
+    """A list as environment variables and flags have it."""
+    parts = [value] if isinstance(value, str) else value
+    return [name for part in parts for name in part.split(",")] if isinstance(parts, list) else value
 
 
 class Settings(BaseSettings):
@@ -54,11 +62,18 @@ class Settings(BaseSettings):
         60, gt=0, description="how long a request may take that has no X-Request-Timeout"
     )
     max_request_seconds: float = Field(600, gt=0, description="the most that X-Request-Timeout may ask for")
+    head_seconds: float = Field(20, gt=0, description="how long the head of a request may take to arrive")
+    max_connections: int = Field(
+        4096, ge=1, description="connections at a time; `ulimit -n` has to allow more"
+    )
+    answer_seconds: float = Field(
+        60, gt=0, description="how long a client may take nothing of its answer before it is disconnected"
+    )
     api_keys: Path | None = Field(
         None, description="file of API keys that clients have to send; made with `python -m service keys new`"
     )
-    cors_origins: list[str] = Field(
-        [], description="origins whose pages may use the API, such as https://example.org; * for all"
+    cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split)] = Field(
+        [], description="origins whose pages may use the API, such as https://example.org,https://example.com"
     )
     max_body_bytes: int = Field(
         64 * 2**20,  # ten minutes of speech: stereo, 24 bits, 16 kHz

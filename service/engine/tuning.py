@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exports.card import Card
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_GAIN = 1.04  # what a larger batch has to gain: others wait for it
+_TIE = 1.05  # as fast as the fastest; of such, the larger batch costs the engine less besides
 _ROUNDS = 4
 _LONGEST = 0.05  # seconds; larger batches than take so long are not tried
 _WEIGHT = 0.1  # of a new measurement
@@ -93,8 +93,6 @@ def _fastest(run: _Run, row: Mapping[str, NDArray[Any]], size: int) -> Pace:
             took[count] = min(time.perf_counter() - begin, took.get(count, float("inf")))
             if took[count] > _LONGEST:
                 break
-    best = Pace(size, 1, took[1])
-    for count, seconds in took.items():
-        if seconds / count * _GAIN < best.seconds:
-            best = Pace(size, count, seconds / count)
-    return best
+    fastest = min(seconds / count for count, seconds in took.items())
+    rows = max(count for count, seconds in took.items() if seconds / count <= _TIE * fastest)
+    return Pace(size, rows, took[rows] / rows)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.headers import header
 from service.http.keys import Access, Key, Keys
@@ -16,19 +16,25 @@ from service.http.problems import Problem, StatusProblem, respond
 from service.http.ratelimit import TokenBucket
 from service.http.refusals import Refusal, Refusals
 
-# Probes, the page, the documentation and the metrics tell nothing that a key would have to keep.
-_OPEN = re.compile(
-    r"/(|web/.*|docs|docs/.*|static-offline-docs/.*|openapi\.json|metrics|v1/status|v2/health/.*)"
-)
-_ADMIN = re.compile(r"/v2/repository/.*")
-_OWN = re.compile(
-    r"/v1/streams/[^/]*/state"
-)  # the stream's own token, or an admin's key: it looks for itself
+SUBPROTOCOL = "momentum"  # which a browser's WebSocket asks for besides the one that holds its key
+_BEARER = "bearer."
+_HOW = "Authorization: Bearer KEY, or X-API-Key: KEY"
+
+# Probes, the page, the documentation and the metrics tell nothing that a key would have to keep. All else
+# needs one: no pattern here may fail to match what a route takes.
+_OPEN = {"/", "/docs", "/openapi.json", "/metrics", "/v1/status"}
+_OPEN_FOLDERS = ("/v2/health/", "/web/", "/docs/", "/static-offline-docs/")
+_ADMIN_FOLDER = "/v2/repository/"
+_OWN_FOLDER = "/v1/streams/"  # a stream's own token, or an admin's key: its endpoint asks `is_admin`
+_LOCAL_NAMES = re.compile(rb"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?")
 
 
 class AccessControl:
     """Asks for a key, `Authorization: Bearer KEY` or `X-API-Key: KEY`, and keeps its owner to its limits.
-    Without a file of keys, everybody may use the models, and clients on this machine may administer them.
+    Without a file of keys, everybody may use the models, and programs on this machine may administer them.
+
+    A browser's WebSocket can't have headers. It offers the subprotocols `momentum` and `bearer.KEY`, of which
+    the first is taken. There is no parameter for a key: addresses end up in logs and histories.
 
     Args:
         app: what answers those who may.
@@ -47,65 +53,45 @@ class AccessControl:
         self._buckets: dict[str, TokenBucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
         try:
             self._admit(scope)
         except _Refused as refused:
             self.refusals[refused.reason] += 1
             await respond(refused.problem, scope["path"], refused.headers)(scope, receive, send)
             return
+        if SUBPROTOCOL in scope.get("subprotocols", ()):
+            send = _taking_subprotocol(send)
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         path: str = scope["path"]
+        administers = path.startswith(_ADMIN_FOLDER)
         if self.keys is None:
-            if _ADMIN.fullmatch(path) and not _is_local(scope):
-                raise _Refused(
-                    Refusal.FORBIDDEN,
-                    StatusProblem(
-                        HTTPStatus.FORBIDDEN,
-                        "without API keys, only clients on the server's own machine may administer it",
-                        "a key with the scope admin: start the server with --api-keys",
-                    ),
+            if administers and not _is_local(scope):
+                raise _forbidden(
+                    "without API keys, only programs on the server's own machine may administer it",
+                    "a key with the scope admin: start the server with --api-keys",
                 )
             return
-        if _OPEN.fullmatch(path):
+        if path in _OPEN or path.startswith(_OPEN_FOLDERS):
             return
-        key = self._key(scope)
+        sent = _sent(scope)
+        key = self.keys.find(sent) if sent else None
+        if key is not None:
+            scope["momentum.key"] = key.name
         scope["momentum.admin"] = key is not None and Access.ADMIN in key.scopes
-        if _OWN.fullmatch(path):
+        if path.startswith(_OWN_FOLDER):
             return
         if key is None:
-            raise _Refused(
-                Refusal.UNAUTHORIZED,
-                StatusProblem(
-                    HTTPStatus.UNAUTHORIZED,
-                    "the request has no API key that this server knows",
-                    "Authorization: Bearer KEY, or X-API-Key: KEY",
-                ),
-                {"WWW-Authenticate": "Bearer"},
-            )
-        scope["momentum.key"] = key.name
-        needed = Access.ADMIN if _ADMIN.fullmatch(path) else Access.INFER
+            raise _unauthorized(sent)
+        needed = Access.ADMIN if administers else Access.INFER
         if needed not in key.scopes:
-            raise _Refused(
-                Refusal.FORBIDDEN,
-                StatusProblem(
-                    HTTPStatus.FORBIDDEN,
-                    f"the key {key.name} has the scopes {', '.join(sorted(key.scopes))}",
-                    f"a key with the scope {needed}",
-                ),
+            raise _forbidden(
+                f"the key {key.name} has the scope {' and '.join(sorted(key.scopes))}",
+                f"a key with the scope {needed}",
+                f'Bearer error="insufficient_scope", scope="{needed}"',
             )
         self._take(key)
-
-    def _key(self, scope: Scope) -> Key | None:
-        authorization = header(scope, b"authorization") or b""
-        kind, _, sent = authorization.partition(b" ")
-        if kind.lower() != b"bearer":
-            sent = header(scope, b"x-api-key") or b""
-        return self.keys.find(sent.strip()) if sent and self.keys is not None else None
 
     def _take(self, key: Key) -> None:
         if key.rate is None:
@@ -135,17 +121,61 @@ def is_admin(scope: Scope) -> bool:
 
 
 class _Refused(Exception):  # noqa: N818 - it ends in a problem
-    def __init__(self, reason: Refusal, problem: Problem, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, reason: Refusal, problem: Problem, headers: dict[str, str]) -> None:
         super().__init__(str(problem))
         self.reason = reason
         self.problem = problem
         self.headers = headers
 
 
+def _unauthorized(sent: bytes) -> _Refused:
+    return _Refused(
+        Refusal.UNAUTHORIZED,
+        StatusProblem(
+            HTTPStatus.UNAUTHORIZED,
+            "the server does not know the request's API key" if sent else "the request has no API key",
+            _HOW,
+        ),
+        {"WWW-Authenticate": 'Bearer error="invalid_token"' if sent else "Bearer"},
+    )
+
+
+def _forbidden(detail: str, expected: str, challenge: str = "Bearer") -> _Refused:
+    problem = StatusProblem(HTTPStatus.FORBIDDEN, detail, expected)
+    return _Refused(Refusal.FORBIDDEN, problem, {"WWW-Authenticate": challenge})
+
+
+def _sent(scope: Scope) -> bytes:
+    """The key that the client sent, empty without one."""
+    kind, _, key = (header(scope, b"authorization") or b"").partition(b" ")
+    if kind.lower() == b"bearer":
+        return key.strip()
+    if key := header(scope, b"x-api-key") or b"":
+        return key
+    offered = scope.get("subprotocols", ())
+    return next((name[len(_BEARER) :].encode() for name in offered if name.startswith(_BEARER)), b"")
+
+
+def _taking_subprotocol(send: Send) -> Send:
+    """Accept a WebSocket with the subprotocol that isn't a secret: browsers insist on one they offered."""
+
+    async def take(message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            message["subprotocol"] = SUBPROTOCOL
+        await send(message)
+
+    return take
+
+
 def _is_local(scope: Scope) -> bool:
-    """Whether the client is on this machine."""
+    """Whether the client is a program on this machine, and not a page of elsewhere in a browser there: that
+    would tell its origin, or have made a name of its own lead here.
+    """
     client = scope.get("client")
     try:
-        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+        local = client is not None and ipaddress.ip_address(client[0]).is_loopback
     except ValueError:
         return False
+    if not local or header(scope, b"origin") is not None:
+        return False
+    return _LOCAL_NAMES.fullmatch(header(scope, b"host") or b"") is not None

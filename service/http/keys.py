@@ -8,6 +8,7 @@ import os
 import secrets
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "momentum-"  # so that a key is known for one wherever it turns up
 _CHECK_SECONDS = 1.0
-_LARGEST_FILE = 2**22
+_LARGEST_FILE = 2**20  # bytes; it is read between requests
+_MOST_KEYS = 1000
 _HEADER = """\
 # API keys of Momentum Serve, as SHA-256: the keys themselves are kept nowhere. Remove an entry to revoke its
 # key. The server reads this file again within a second of a change. `python -m service keys new` adds to it.
@@ -85,8 +87,7 @@ class Keys:
             self._checked = now
             self._refresh()
         digest = hashlib.sha256(key).hexdigest()
-        # What the search's time could tell is of a hash, which nobody can steer; the rest takes always as
-        # long.
+        # What the search's time tells is of a hash, which nobody can steer; the comparison's tells nothing.
         found = self._keys.get(digest[:16])
         return found if found is not None and hmac.compare_digest(found.sha256, digest) else None
 
@@ -125,9 +126,9 @@ def read(path: Path) -> list[Key]:
         first = error.errors(include_input=False)[0]
         raise KeyFileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     for what in ("name", "sha256"):
-        values = [getattr(key, what) for key in keys]
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise KeyFileError(f"{path}: two keys have the {what} {twice}")
+        values = Counter(getattr(key, what) for key in keys)
+        if twice := [value for value, times in values.items() if times > 1]:
+            raise KeyFileError(f"{path}: several keys have the {what} {twice[0]}")
     return keys
 
 
@@ -159,7 +160,7 @@ def add(path: Path, name: str, scopes: frozenset[Access], rate: float | None, bu
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    keys: Annotated[list[Key], Field(max_length=10_000)] = []
+    keys: Annotated[list[Key], Field(max_length=_MOST_KEYS)] = []
 
 
 def _version(path: Path) -> tuple[int, ...]:

@@ -65,9 +65,8 @@ class RequestContext:
                 message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        structlog.contextvars.bind_contextvars(
-            request_id=request_id
-        )  # the server has a task for each request
+        # Nothing unbinds it: the server has a task for each request, and its own context.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_more)
         except ClientDisconnect:

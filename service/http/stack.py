@@ -1,4 +1,4 @@
-"""What happens around every request, from the outside in."""
+"""What happens around every request."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ import time
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service.http.access import AccessControl
+from service.http.application import Application, ShortWay
 from service.http.counts import RequestCounts
 from service.http.deadline import TIMEOUT, RequestDeadline
 from service.http.keys import Keys
 from service.http.middleware import BodyLimit, RequestContext
 from service.http.refusals import Refusals
+from service.http.routes import BareRoute
 from service.settings import Settings
 
+_LENGTH = "Inference-Header-Content-Length"  # the Open Inference Protocol's, of bodies with binary tensors
 
-def install(app: FastAPI, settings: Settings, requests: RequestCounts, refusals: Refusals) -> None:
-    """Give the application its middleware.
+
+def build(
+    app: FastAPI, settings: Settings, requests: RequestCounts, refusals: Refusals, *, traced: bool
+) -> Application:
+    """The application with its middleware.
 
     Args:
-        app: the application.
+        app: FastAPI, with all its routes.
         settings: the limits.
         requests: counts them all.
         refusals: counts those that were refused on the way.
+        traced: whether FastAPI traces requests, which it does of those only that go its way.
 
     Raises:
         KeyFileError: the file of API keys can't be read.
     """
     keys = None if settings.api_keys is None else Keys(settings.api_keys, time.monotonic)
-    # the last one added is the outermost
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, refusals=refusals)
-    app.add_middleware(
-        RequestDeadline,
-        default=settings.request_seconds,
-        longest=settings.max_request_seconds,
-        refusals=refusals,
-    )
-    app.add_middleware(AccessControl, keys=keys, clock=time.monotonic, refusals=refusals)
+    bare = [route for route in app.router.routes if isinstance(route, BareRoute)]
+    front: ASGIApp = ShortWay(app, [] if traced else bare)
+    # from the inside out
+    front = BodyLimit(front, settings.max_body_bytes, refusals)
+    front = RequestDeadline(front, settings.request_seconds, settings.max_request_seconds, refusals)
+    front = AccessControl(front, keys, time.monotonic, refusals)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        front = CORSMiddleware(
+            front,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", TIMEOUT],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", TIMEOUT, _LENGTH],
+            expose_headers=["X-Request-ID", "Retry-After", _LENGTH],
         )
-    app.add_middleware(RequestContext, refusals=refusals, requests=requests)
+    return Application(app, RequestContext(front, refusals, requests))

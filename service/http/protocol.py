@@ -1,0 +1,212 @@
+"""HTTP on a connection: uvicorn's, with bounds for clients that send or read slowly, and fewer writes."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.http.headers import secured
+from service.http.middleware import new_request_id
+from service.http.problems import StatusProblem, respond
+from service.http.refusals import Refusal, Refusals
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_HEAD = 2**16  # bytes; what arrives in one piece with its end is taken anyway
+_MUCH = 2**63  # bytes
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """Ends connections whose request's head does not arrive in time, or grows too long, and those that do not
+    take their answer. Uvicorn would keep them for as long as the client likes. While a request is being
+    answered its deadline counts.
+
+    Args:
+        connections: how many there may be; one more is told so and closed.
+        head_seconds: how long a head may take, counted from the connection's beginning for the first; also
+            what is left for the rest of a body that was answered without being read.
+        answer_seconds: how long a client may take nothing of an answer.
+        refusals: where these are counted.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        connections: int,
+        head_seconds: float,
+        answer_seconds: float,
+        refusals: Refusals,
+        **more: Any,
+    ) -> None:
+        super().__init__(*args, **more)
+        self.url = b""
+        self._most_connections = connections
+        self._head_seconds = head_seconds
+        self._answer_seconds = answer_seconds
+        self._refusals = refusals
+        self._in_head = True  # what arrives next is a head's
+        self._head_size = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._upgraded = False
+        self._unsent = 0  # bytes of answers, when it was last looked
+        self._stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._most_connections:
+            self._refuse(
+                Refusal.CONNECTIONS,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{self._most_connections} connections are open, and no more may be",
+                "fewer connections, each used for many requests",
+            )
+        else:
+            self._await_client()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_awaiting()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_size += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_size > _LONGEST_HEAD:
+            self._refuse(
+                Refusal.HEAD_TOO_LARGE,
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"the head has {self._head_size} bytes and no end",
+                f"at most {_LONGEST_HEAD} bytes",
+            )
+        elif self._head_timer is None and not self._answering() and not self._upgraded:
+            self._await_client()
+
+    def on_headers_complete(self) -> None:
+        self._stop_awaiting()
+        self._in_head = False
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:  # else it is a WebSocket's handshake
+            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._head_size = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._watch_answer()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._upgraded = True
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(Refusal.INVALID_HTTP, HTTPStatus.BAD_REQUEST, msg, "a request in HTTP/1.1")
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        self._watch_answer()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self._unsent = _MUCH
+        super().resume_writing()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_client(self) -> None:
+        self._head_timer = self.loop.call_later(self._head_seconds, self._late)
+
+    def _stop_awaiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        self._head_timer = None
+        if self._in_head and self._head_size:
+            self._refuse(
+                Refusal.HEAD_TIMEOUT,
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"the head had not arrived after {self._head_seconds:g} seconds",
+            )
+        else:  # nothing was asked, or it has been answered
+            self.transport.close()
+
+    def _watch_answer(self) -> None:
+        if self._stall_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._stall_timer = self.loop.call_later(self._answer_seconds, self._look_after_answer)
+
+    def _look_after_answer(self) -> None:
+        self._stall_timer = None
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            self._refusals[Refusal.ANSWER_STALLED] += 1
+            log.info("answer stalled", unsent=unsent)
+            self.transport.abort()
+        elif unsent:
+            self._watch_answer()
+
+    def _refuse(self, reason: Refusal, status: HTTPStatus, detail: str, expected: str | None = None) -> None:
+        """Answer what has not become a request."""
+        self._stop_awaiting()
+        if self.transport.is_closing():
+            return
+        self._refusals[reason] += 1
+        # What comes in the middle of an answer, or before that of an earlier request, would be taken for it.
+        if not self._answering() or (self.cycle.more_body and not self.cycle.response_started):
+            path = self.url.decode("latin-1")
+            with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
+                response = respond(StatusProblem(status, detail, expected), path, {"Connection": "close"})
+                log.info("connection refused", reason=reason, status=int(status))
+            lines = [name + b": " + value for name, value in secured(response.raw_headers, path)]
+            self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.close()
+
+
+class _HeadWithBody:
+    """A transport that sends the head of an answer together with the beginning of its body: uvloop gives each
+    write to the system at once, and the client would be woken twice.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data
+            self._loop.call_soon(self._flush)  # for a body that is not there yet
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
