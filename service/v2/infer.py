@@ -59,12 +59,13 @@ class Inference:
         admitted = time.monotonic()
         message = parse(body, length)
         path = request.path_params
-        model = self._model(path["model"], path.get("version"), message.parameters.sequence)
+        owner = request.scope.get("momentum.key", "")
+        model = self._model(path["model"], path.get("version"), message.parameters.sequence, owner)
         signature = self._signatures.of(model)
         asked = read(message, signature)
         timeout = message.parameters.timeout
         when = deadline(request) if timeout is None else min(deadline(request), admitted + timeout)
-        outputs = await while_connected(request, self._run(model, asked, message.parameters, when))
+        outputs = await while_connected(request, self._run(model, asked, message.parameters, owner, when))
         answer, length_of_json = render(asked, signature, outputs)
         if length_of_json is None:
             return Response(answer, media_type="application/json")
@@ -72,14 +73,14 @@ class Inference:
             answer, headers={HEADER_LENGTH: str(length_of_json)}, media_type="application/octet-stream"
         )
 
-    def _model(self, name: str, version: str | None, step: SequenceStep | None) -> Model:
+    def _model(self, name: str, version: str | None, step: SequenceStep | None, owner: str) -> Model:
         """The model that answers: a sequence keeps to the version on which it began."""
         if step is None or step.start:
             return self._engine.model(name, version)
-        return self._sequences.model(name, step.id, version=version)
+        return self._sequences.model(name, step.id, owner=owner, version=version)
 
     async def _run(
-        self, model: Model, asked: InferRequest, parameters: Parameters, when: float
+        self, model: Model, asked: InferRequest, parameters: Parameters, owner: str, when: float
     ) -> dict[str, Tensor]:
         priority = parameters.priority
         step = parameters.sequence
@@ -95,6 +96,7 @@ class Inference:
                 asked.outputs,
                 start=step.start,
                 end=step.end,
+                owner=owner,
                 deadline=when,
                 priority=priority,
             )

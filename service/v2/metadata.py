@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from exports.card import Card
-from service.engine import Limits
 from service.v2.signature import Signature, TensorType
 
 EXTENSIONS = [
@@ -85,14 +84,19 @@ def _tensors(types: Iterable[TensorType]) -> list[dict[str, Any]]:
     return [{"name": type_.name, "datatype": type_.datatype, "shape": type_.dims} for type_ in types]
 
 
-def config(signature: Signature) -> dict[str, Any]:
-    """As much of Triton's model configuration as has a meaning here. Its shapes are without the batch."""
+def config(signature: Signature, max_batch_size: int) -> dict[str, Any]:
+    """As much of Triton's model configuration as has a meaning here. Its shapes are without the batch.
+
+    Args:
+        signature: of the version that is asked about.
+        max_batch_size: the most rows of a request.
+    """
     card = signature.card
     return {
         "name": card.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": Limits().rows,
+        "max_batch_size": max_batch_size,
         "input": [
             _configured(signature.inputs[spec.name]) | {"optional": signature.inputs[spec.name].optional}
             for spec in card.inputs

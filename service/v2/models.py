@@ -32,11 +32,13 @@ class Models:
     async def metadata(self, request: Request) -> Response:
         """The tensors that requests hold and ask for; -1 is a dimension of any size from 1 on."""
         model = self._model(request)
-        return _json(metadata.model(self._signatures.of(model), [model.card.version]))
+        versions = [other.card.version for other in self._versions(model.card.name)]
+        return _json(metadata.model(self._signatures.of(model), versions))
 
     async def config(self, request: Request) -> Response:
         """As much of Triton's model configuration as has a meaning here. It has the model's states too."""
-        return _json(metadata.config(self._signatures.of(self._model(request))))
+        rows = request.app.state.settings.queue_rows
+        return _json(metadata.config(self._signatures.of(self._model(request)), rows))
 
     async def ready(self, request: Request) -> Response:
         """200 when the model, or this version of it, is loaded and has replayed its golden pair, else 503."""
@@ -48,19 +50,24 @@ class Models:
         return _json({"name": name, "ready": True})
 
     async def statistics(self, request: Request) -> Response:
-        """Counts, and durations in nanoseconds, since the server was started: take the difference of two
-        answers for what happened between them.
+        """Counts, and durations in nanoseconds, of this version, or of all that can be run, since the server
+        was started: take the difference of two answers for what happened between them.
         """
-        return self._render([self._model(request)])
+        model = self._model(request)
+        return self._render([model] if "version" in request.path_params else self._versions(model.card.name))
 
     async def all_statistics(self, _: Request) -> Response:
-        """Counts, and durations in nanoseconds, since the server was started: take the difference of two
-        answers for what happened between them.
+        """Counts, and durations in nanoseconds, of all versions that can be run, since the server was
+        started: take the difference of two answers for what happened between them.
         """
-        return self._render([*self._engine.models.values()])
+        return self._render(self._engine.repository.versions)
 
     def _model(self, request: Request) -> Model:
         return self._engine.model(request.path_params["model"], request.path_params.get("version"))
+
+    def _versions(self, name: str) -> list[Model]:
+        """All of the model that can be run."""
+        return [model for model in self._engine.repository.versions if model.card.name == name]
 
     def _render(self, models: list[Model]) -> Response:
         cards = [model.card for model in models]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from service.http.keys import Access, add
 
 PATH = "/v2/models/digits/infer"
 
@@ -67,3 +70,16 @@ def test_as_many_as_the_server_takes(serve: Any, small_store: Any) -> None:
         assert response.json() == {"error": "1 streams are open, as many as this server takes"}
         sums(step(server, [1], sequence_id="first", sequence_end=True))
         sums(step(server, [1], sequence_id="second", sequence_start=True))
+
+
+def test_sequences_of_another_key_are_out_of_reach(serve: Any, small_store: Any, tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    mine, others = (add(path, name, frozenset({Access.INFER}), None, None) for name in ("mine", "others"))
+    with serve("--store", small_store, "--api-keys", path) as server:
+        server.client.headers["X-API-Key"] = mine
+        assert sums(step(server, [1], sequence_id="s", sequence_start=True)) == 1
+        server.client.headers["X-API-Key"] = others
+        assert step(server, [1], sequence_id="s").status_code == 400
+        assert sums(step(server, [5], sequence_id="s", sequence_start=True)) == 5
+        server.client.headers["X-API-Key"] = mine
+        assert sums(step(server, [1], sequence_id="s", sequence_end=True)) == 2
