@@ -115,6 +115,48 @@ def read(path: Path) -> list[Key]:
             content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from error
+    return _parse(path, content)
+
+
+def add(path: Path, name: str, scopes: frozenset[Access], rate: float | None, burst: int | None) -> str:
+    """Make a key, add its entry to a file, which may be a new one, and return the key.
+
+    The file is replaced at once and belongs to who calls this, who alone can read it.
+
+    Raises:
+        KeyFileError: the file is broken or would be, has a key of that name, or can't be written.
+        ValidationError: the entry is not valid.
+    """
+    secret = PREFIX + secrets.token_urlsafe(32)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    key = Key(name=name, sha256=digest, scopes=scopes, rate=rate, burst=burst)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = _HEADER.encode()
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error
+    if name in {other.name for other in _parse(path, content)}:
+        raise KeyFileError(f"{path}: there is a key {name} already; remove it, or choose another name")
+    content += _entry(key).encode()
+    try:
+        _parse(path, content)
+    except KeyFileError as error:  # too many, or `keys = []`, to which TOML can't add
+        raise KeyFileError(f"with the new key, {error}") from error
+    try:
+        _replace(path, content)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error
+    return secret
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: Annotated[list[Key], Field(max_length=_MOST_KEYS)] = []
+
+
+def _parse(path: Path, content: bytes) -> list[Key]:
     if len(content) > _LARGEST_FILE:
         raise KeyFileError(f"{path}: it has more than {_LARGEST_FILE} bytes")
     try:
@@ -130,37 +172,6 @@ def read(path: Path) -> list[Key]:
         if twice := [value for value, times in values.items() if times > 1]:
             raise KeyFileError(f"{path}: several keys have the {what} {twice[0]}")
     return keys
-
-
-def add(path: Path, name: str, scopes: frozenset[Access], rate: float | None, burst: int | None) -> str:
-    """Make a key, add its entry to a file, which may be a new one, and return the key.
-
-    The file is replaced at once and belongs to who calls this, who alone can read it.
-
-    Raises:
-        KeyFileError: the file is broken, has a key of that name, or can't be written.
-        ValidationError: the entry is not valid.
-    """
-    secret = PREFIX + secrets.token_urlsafe(32)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    key = Key(name=name, sha256=digest, scopes=scopes, rate=rate, burst=burst)
-    if path.exists():
-        if name in {other.name for other in read(path)}:
-            raise KeyFileError(f"{path}: there is a key {name} already; remove it, or choose another name")
-        text = path.read_text()
-    else:
-        text = _HEADER
-    try:
-        _replace(path, text + _entry(key))
-    except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}") from error
-    return secret
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    keys: Annotated[list[Key], Field(max_length=_MOST_KEYS)] = []
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -186,11 +197,11 @@ def _entry(key: Key) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # with mode 600
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

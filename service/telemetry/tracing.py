@@ -78,9 +78,9 @@ class Tracing:
         off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
         if set_ is None or off or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
             return None
-        for name in _PROTOCOLS:
-            if os.environ.get(name, _PROTOCOL) != _PROTOCOL:
-                raise TracingError(f"{name} is {os.environ[name]}; traces are sent by {_PROTOCOL}: set that")
+        chosen = next((name for name in _PROTOCOLS if os.environ.get(name)), None)  # that of traces wins
+        if chosen is not None and os.environ[chosen] != _PROTOCOL:
+            raise TracingError(f"{chosen} is {os.environ[chosen]}; traces are sent by {_PROTOCOL}: set that")
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import OTELResourceDetector, Resource

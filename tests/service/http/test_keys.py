@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,15 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path, capsys: pytest
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_the_command_makes_a_key_that_a_server_takes(serve: Any, small_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    words = [sys.executable, "-m", "service", "keys", "new", "ada", "--file", str(path)]
+    key = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    with serve("--store", small_store, "--api-keys", path) as server:
+        assert server.client.get("/v2", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+        assert server.client.get("/v2", headers={"Authorization": f"Bearer {key}x"}).status_code == 401
+
+
 def test_keys_are_added_to_those_there_are(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text("# ours\n" + entry("first", more="rate = 1e-3"))
@@ -80,6 +91,23 @@ def test_what_cannot_be_added_changes_nothing(
     assert message in printed.err
     assert path.read_text() == entry("taken")
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("keys = []\n", "not TOML: Cannot mutate immutable namespace"),
+        ("".join(entry(f"a{n}", f"k{n}") for n in range(1000)), "keys: List should have at most 1000 items"),
+    ],
+)
+def test_a_good_file_is_not_made_a_broken_one(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    there = read(path)
+    with pytest.raises(KeyFileError) as caught:
+        add(path, "new", INFER, None, None)
+    assert str(caught.value).startswith(f"with the new key, {path}: {message}")
+    assert read(path) == there
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

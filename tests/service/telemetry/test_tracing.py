@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from service.telemetry.tracing import Tracing
 from tests.service.telemetry.collector import attributes, collecting
 
 Serve = Callable[..., Any]
@@ -144,10 +146,32 @@ def test_an_endpoint_without_the_sdk_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert "install 'momentum-serve[tracing]'" in reason
 
 
-def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
+def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4317")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    assert start() == (1, "OTEL_EXPORTER_OTLP_PROTOCOL is grpc; traces are sent by http/protobuf: set that")
+    monkeypatch.setenv(name, "grpc")
+    assert start() == (1, f"{name} is grpc; traces are sent by http/protobuf: set that")
+
+
+@pytest.mark.parametrize(
+    ("general", "of_traces"),
+    [("grpc", "http/protobuf"), ("http/protobuf", ""), ("", ""), ("", "http/protobuf")],
+)
+def test_the_protocol_of_traces_wins_and_an_empty_one_is_none(
+    monkeypatch: pytest.MonkeyPatch, general: str, of_traces: str
+) -> None:
+    """As the specification of OpenTelemetry's environment variables has it."""
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", general)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", of_traces)
+    tracing = Tracing.from_environment()
+    assert tracing is not None
+
+    async def end() -> None:
+        async with tracing:
+            pass
+
+    asyncio.run(end())
 
 
 @pytest.mark.parametrize("environment", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
