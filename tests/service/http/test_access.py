@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 import websockets
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from service.http.access import AccessControl, is_admin
 from service.http.counts import RequestCounts
@@ -129,16 +133,17 @@ def test_a_new_key_is_good_at_once_and_a_removed_one_is_not(guarded: Guarded) ->
     before = guarded.path.read_text()
     key = add(guarded.path, "new", frozenset({Access.INFER}), None, None)
     client, headers = guarded.server.client, {"X-API-Key": key}
-    while client.get("/v2", headers=headers).status_code != 200:
-        pass
+
+    def wait_for(status: int) -> None:
+        deadline = time.monotonic() + 30
+        while client.get("/v2", headers=headers).status_code != status:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait_for(200)
     guarded.path.write_text(before)
-    while client.get("/v2", headers=headers).status_code != 401:
-        pass
+    wait_for(401)
     assert client.get("/v2", headers={"X-API-Key": guarded.keys["user"]}).status_code == 200
-
-
-def test_no_key_is_in_the_log(guarded: Guarded) -> None:
-    assert not any(key in guarded.server.log_file.read_text() for key in guarded.keys.values())
 
 
 def test_websockets(guarded: Guarded) -> None:
@@ -167,6 +172,47 @@ def test_websockets(guarded: Guarded) -> None:
             assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     asyncio.run(main())
+
+
+def test_no_key_is_in_the_log(guarded: Guarded) -> None:
+    """Not in the line of any request, whichever way the key came and whatever became of it."""
+    url = guarded.server.url.replace("http", "ws") + "/v1/frames/stream"
+    for name, key in [*guarded.keys.items(), ("nobody", "momentum-unknown")]:
+        for number, sent in enumerate(({"X-API-Key": key}, {"Authorization": f"Bearer {key}"})):
+            headers = sent | {"X-Request-ID": f"{name}-{number}"}
+            guarded.server.client.post("/v2/repository/index", headers=headers)
+            guarded.server.logged(f"{name}-{number}")
+    offered: Any = ["momentum", f"bearer.{guarded.keys['admin']}"]
+    with (
+        pytest.raises(InvalidStatus),
+        connect(url, subprotocols=offered, additional_headers={"X-Request-ID": "socket"}),
+    ):
+        pass
+    deadline = time.monotonic() + 30
+    while not (lines := [line for line in guarded.server.log() if line.get("request_id") == "socket"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (lines[0]["event"], lines[0]["status"], lines[0]["key"]) == ("request", 403, "admin")
+    log = guarded.server.log_file.read_text()
+    assert not any(key in log for key in [*guarded.keys.values(), "momentum-unknown"])
+
+
+def test_refusals_are_counted(guarded: Guarded) -> None:
+    def counts() -> dict[str, int]:
+        text = guarded.server.client.get("/metrics").text
+        found = re.findall(r'^momentum_http_refusals_total{reason="(.*)"} (.*)$', text, re.MULTILINE)
+        return {reason: int(float(count)) for reason, count in found}
+
+    before = counts()
+    for name in ("", "user", "slow", "slow", "slow"):
+        headers = {"X-API-Key": guarded.keys[name]} if name else {}
+        path = "/v2/repository/index" if name == "user" else "/v2"
+        guarded.server.client.post(path, headers=headers)
+    after = counts()
+    grown = {reason: after[reason] - before[reason] for reason in after if after[reason] > before[reason]}
+    assert grown.keys() == {"unauthorized", "forbidden", "rate_limited"}
+    assert (grown["unauthorized"], grown["forbidden"]) == (1, 1)
+    assert grown["rate_limited"] in (1, 2, 3)  # what is left of its burst, other tests may have used
 
 
 def test_a_broken_file_of_keys_is_one_clear_line(serve: Any, small_store: Path, tmp_path: Path) -> None:
