@@ -8,7 +8,9 @@ from starlette.types import Scope
 
 from service.engine.statistics import Histogram
 
-NO_ROUTE = "none"  # paths that nothing is at: a client may ask for any number of them
+# Paths that nothing is at, of which a client may ask for any number; and what was refused before its route
+# was looked for.
+NO_ROUTE = "none"
 
 
 class RequestCounts:
@@ -25,7 +27,7 @@ class RequestCounts:
         self.durations: defaultdict[str, Histogram] = defaultdict(Histogram)
 
     def add(self, scope: Scope, status: int | None, seconds: float) -> None:
-        """Count a request, after its route has been found."""
+        """Count a request, when it has ended."""
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         method = "other" if route == NO_ROUTE else scope.get("method", "WebSocket")
         self.answered[route, method, status or 0] += 1

@@ -69,8 +69,8 @@ def test_families_are_named_as_prometheus_wants_it(small_server: Any) -> None:
 def test_the_page_lists_what_there_is(small_server: Any) -> None:
     infer(small_server)
     metrics, reasons = PAGE.read_text().split("### Why requests fail")
-    rows = re.findall(r"^\| `([a-z_]+)` \| ([a-z, ]*)\|", metrics, re.MULTILINE)
-    listed = {name: set(re.findall("[a-z]+", labels)) for name, labels in rows}
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([a-z]+) \| ([a-z, ]*)\|", metrics, re.MULTILINE)
+    listed = {name: (kind, set(re.findall("[a-z]+", labels))) for name, kind, labels in rows}
     assert len(listed) == len(rows)
     assert set(re.findall(r"^\| `([a-z_]+)` \|", reasons, re.MULTILINE)) == set(FAILURES)
     exported = {
@@ -79,8 +79,10 @@ def test_the_page_lists_what_there_is(small_server: Any) -> None:
     }
     assert listed.keys() == exported.keys()
     for name, family in exported.items():
+        kind, labels = listed[name]
+        assert kind == family.type.replace("unknown", "untyped"), name
         for sample in family.samples:
-            assert sample.labels.keys() - {"le"} == listed[name], name
+            assert sample.labels.keys() - {"le"} == labels, name
 
 
 def test_openmetrics_for_those_who_ask_for_it(small_server: Any) -> None:
@@ -130,12 +132,15 @@ def test_http_requests_are_counted_by_route(small_server: Any) -> None:
     for number in range(3):
         assert small_server.client.get(f"/nothing/{number}").status_code == 404
     assert small_server.client.delete("/v1/digits").status_code == 405
+    refused = small_server.client.post("/v1/digits", headers={"X-Request-Timeout": "soon"})
+    assert refused.status_code == 400  # before its route was looked for
     after = samples(small_server)
     name = "momentum_http_requests_total"
     route = "/v2/models/{model}/infer"
     for labels, count in (
         ({"route": route, "method": "POST", "status": "200"}, 1),
         ({"route": "none", "method": "other", "status": "404"}, 3),
+        ({"route": "none", "method": "other", "status": "400"}, 1),
         ({"route": "/v1/digits", "method": "DELETE", "status": "405"}, 1),
     ):
         assert after[key(name, **labels)] - before.get(key(name, **labels), 0) == count
