@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.routing import WebSocketRoute
 
 from service import telemetry, v2, web
 from service.digits import routes as digits
@@ -69,8 +68,7 @@ def create_app(settings: Settings) -> Application:
     digits.install(app)
     v2.install(app, engine, app.state.streams.sequences)
     app.include_router(frames.router)
-    app.include_router(streams.router)
-    app.router.routes.append(WebSocketRoute(streams.PATH, app.state.streams))
+    app.state.streams.install(app)
     app.include_router(health.router)
     telemetry.install(app, engine, app.state.streams.registry, requests, refusals)
     web.install(app)

@@ -29,17 +29,39 @@ class Decision:
     probability: float
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a transcript is.
+
+    Attributes:
+        frames: how many were added.
+        totals: of each class, the sum of its probabilities.
+        silent: how many frames were silence.
+        open: the class of the segment that has not ended, None without one.
+        start: its first frame.
+        sum: of its class's probabilities.
+    """
+
+    frames: int
+    totals: list[float]
+    silent: int
+    open: int | None
+    start: int
+    sum: float
+
+
 class Transcript:
     """Collects frames, in pieces of any size: the result does not depend on where they end.
 
     Args:
         card: of the model that the probabilities come from.
+        progress: of a transcript to go on with.
 
     Attributes:
         frames: how many frames have been added.
     """
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, progress: Progress | None = None) -> None:
         self.frames = 0
         self._labels = card.labels
         self._silence = None if card.silence is None else card.labels.index(card.silence)
@@ -48,6 +70,16 @@ class Transcript:
         self._open: int | None = None
         self._start = 0
         self._sum = 0.0
+        if progress is not None:
+            self.frames, self._silent = progress.frames, progress.silent
+            self._totals = np.array(progress.totals)
+            self._open, self._start, self._sum = progress.open, progress.start, progress.sum
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        totals: list[float] = self._totals.tolist()
+        return Progress(self.frames, totals, self._silent, self._open, self._start, self._sum)
 
     def add(self, probabilities: NDArray[np.float32]) -> tuple[list[str], list[float], list[Segment]]:
         """Add frames.

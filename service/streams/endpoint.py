@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, FastAPI, Response
+from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from service.engine import Engine
@@ -15,6 +16,7 @@ from service.streams.connection import Connection
 from service.streams.registry import Reason, Registry
 from service.streams.sequences import Sequences
 from service.streams.sessions import Sessions
+from service.streams.transfer import Transfer
 
 PATH = "/v1/frames/stream"
 
@@ -52,8 +54,15 @@ class Streams:
         self._engine = engine
         self._settings = settings
         self._sessions = Sessions(engine, settings, self.registry)
+        self._transfer = Transfer(engine, self._sessions, settings)
         self._stopping = False
         self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
+
+    def install(self, app: FastAPI) -> None:
+        """Give the application the endpoints."""
+        app.include_router(router)
+        app.router.routes.append(WebSocketRoute(PATH, self))
+        self._transfer.install(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry one connection."""

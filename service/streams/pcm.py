@@ -24,20 +24,27 @@ class PCMDecoder:
         encoding: of the samples.
         rate: their sample rate, Hz.
         wanted: the sample rate of the waveform, Hz.
+        samples: how many another decoder has decoded, with which this one goes on.
 
     Attributes:
-        rate: as given.
+        encoding, rate: as given.
         samples: how many whole samples have been decoded, at `rate`.
     """
 
-    def __init__(self, encoding: Encoding, rate: int, wanted: int) -> None:
+    def __init__(self, encoding: Encoding, rate: int, wanted: int, samples: int = 0) -> None:
+        self.encoding = encoding
         self.rate = rate
-        self.samples = 0
+        self.samples = samples
         self._dtype = _DTYPES[encoding]
         self._part = b""  # of a sample whose other bytes have not arrived
         self._resampler = (
             None if rate == wanted else soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
         )
+
+    @property
+    def resampling(self) -> bool:
+        """Whether samples are held in a resampler, whose state is not to be had."""
+        return self._resampler is not None
 
     def count(self, data: bytes) -> int:
         """How many samples there will be once `data` is decoded too."""

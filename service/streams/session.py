@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.streams.outbox import Outbox
 from service.streams.pcm import PCMDecoder
 from service.streams.registry import Kind, Reason
+from service.streams.snapshot import Array, ModelName, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,10 @@ _NONE = np.empty(0, np.float32)
 
 class AudioTooLongError(ValueError):
     """A stream of more audio than one may have."""
+
+
+class NotMovableError(RuntimeError):
+    """A stream that can't go on elsewhere; the message says why."""
 
 
 class Listener(Protocol):
@@ -197,6 +202,10 @@ class Session:
     def mark_sent(self) -> None:
         """The message that the outbox gave has been sent."""
         self.outbox.mark_sent()
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Run what can be run."""
         if self._request is None:
             self._step()
 
@@ -220,6 +229,59 @@ class Session:
             "connections": self.connections,
         }
 
+    def snapshot(self, number: int) -> Snapshot:
+        """The stream as it is, to go on with elsewhere. What is being heard is pending in it, as if its
+        inference had not begun; bytes of a sample that has not arrived whole are not in it, as whoever goes
+        on sends them again.
+
+        Args:
+            number: of the last message that its client surely has.
+
+        Raises:
+            MessagesGoneError: more messages would be needed than are kept.
+            NotMovableError: it is finished, or resampled.
+        """
+        if self.finished:
+            raise NotMovableError("the stream is finished; its result is here, for those who resume it")
+        if self._decoder.resampling:
+            raise NotMovableError(
+                f"the audio is resampled from {self._decoder.rate} Hz, and a resampler's state is not to be "
+                f"had; a stream that is to be moved has to send at the model's rate, {self._rate} Hz"
+            )
+        pending = self._pending
+        if self._request is not None:
+            pending = np.concatenate([self._request.inputs["waveform"][0], pending])
+        return Snapshot(
+            stream=self.name,
+            secret=self.outbox.name.partition(".")[2],
+            model=ModelName.of(self.model.card),
+            encoding=self._decoder.encoding,
+            sample_rate=self._decoder.rate,
+            samples=self.samples,
+            finishing=self._finishing,
+            probabilities=self._posteriors,
+            pending=Array.of("pending", pending),
+            states=[Array.of(name, state) for name, state in self._states.items()],
+            progress=self._transcript.progress,
+            segments=self._segments,
+            first=number + 1,
+            messages=[message.decode() for message in self.outbox.after(number)],
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot; the session, its decoder and its outbox are new.
+
+        Raises:
+            InvalidSnapshotError: it is not one of a stream that this model heard.
+        """
+        self._states = snapshot.tensors(self.model.card.states)
+        self._pending = snapshot.waveform(self._rate, self._hop)
+        self._transcript = Transcript(self.model.card, snapshot.heard(self.model.card))
+        self._segments = snapshot.segments
+        if snapshot.finishing:
+            self._decoder.finish()
+            self._finishing = True
+
     def stop(self, reason: Reason) -> bool:
         """It has ended: stop working on it. A finished one is kept, for its result."""
         if reason is Reason.FINISHED:
@@ -233,8 +295,7 @@ class Session:
 
     def _take(self, waveform: Waveform) -> None:
         self._pending = np.concatenate([self._pending, waveform]) if len(self._pending) else waveform
-        if self._request is None:
-            self._step()
+        self.proceed()
 
     def _step(self) -> None:
         """Run the next frames, if there are any and the client takes what it is told."""

@@ -13,10 +13,17 @@ from service.streams.outbox import Outbox
 from service.streams.pcm import Encoding, PCMDecoder
 from service.streams.registry import Ending, Reason, Registry
 from service.streams.session import Listener, Remains, Session
+from service.streams.snapshot import Snapshot
 
 
 class UnknownTokenError(LookupError):
     """A token that stands for no stream, or for one that ended; the message says which."""
+
+
+class StreamExistsError(RuntimeError):
+    """A stream has the name, or had it and ended, so that nobody else may go on with it; the message says
+    which.
+    """
 
 
 class Sessions:
@@ -54,19 +61,53 @@ class Sessions:
             TooManyStreamsError, EngineStoppedError
         """
         name = secrets.token_hex(6)
-        session = Session(
-            name,
-            self._engine,
-            model,
-            PCMDecoder(encoding, sample_rate, timing(model.card)[0]),
-            Outbox(f"{name}.{secrets.token_urlsafe(16)}", self._settings.stream_replay_bytes),
-            posteriors=posteriors,
-            settings=self._settings,
-            time=self._clock().time,
-            end=self._registry.end,
-        )
+        decoder = PCMDecoder(encoding, sample_rate, timing(model.card)[0])
+        outbox = Outbox(f"{name}.{_new_secret()}", self._settings.stream_replay_bytes)
+        session = self._session(name, model, decoder, outbox, posteriors=posteriors)
         self._registry.add(session)
         return session
+
+    def adopt(self, name: str, model: Model, snapshot: Snapshot) -> Session:
+        """Go on with a stream of another server, or with a copy of one.
+
+        Args:
+            name: under which to go on. With the stream's own its tokens stay good; another one makes it a
+                stream of its own, with tokens of its own.
+            model: the one that heard it.
+            snapshot: the stream.
+
+        Raises:
+            InvalidSnapshotError: it is not one of a stream that this model heard.
+            StreamExistsError: this server has, or had, a stream of the name that is ahead of it.
+            TooManyStreamsError, EngineStoppedError
+        """
+        self._check_new(name, snapshot)
+        secret = snapshot.secret if name == snapshot.stream else _new_secret()
+        decoder = PCMDecoder(
+            snapshot.encoding, snapshot.sample_rate, timing(model.card)[0], samples=snapshot.samples
+        )
+        messages = [message.encode() for message in snapshot.messages]
+        outbox = Outbox(f"{name}.{secret}", self._settings.stream_replay_bytes, snapshot.first, messages)
+        session = self._session(name, model, decoder, outbox, posteriors=snapshot.probabilities)
+        session.restore(snapshot)
+        self._registry.add(session)
+        session.proceed()
+        return session
+
+    def named(self, name: str) -> Session:
+        """The stream of this name.
+
+        Raises:
+            UnknownTokenError
+        """
+        session = self._registry.get(name)
+        if not isinstance(session, Session):
+            raise UnknownTokenError(f"there is no stream {name!r}")
+        return session
+
+    def moved(self, session: Session) -> None:
+        """End a stream that goes on elsewhere."""
+        self._registry.end(session, Reason.MOVED)
 
     def find(self, token: str) -> tuple[Session, int]:
         """The stream that a token stands for, and the number of the last message its holder has.
@@ -115,6 +156,43 @@ class Sessions:
         """End a stream that went wrong."""
         self._registry.end(session, Reason.FAILED)
 
+    def _session(
+        self, name: str, model: Model, decoder: PCMDecoder, outbox: Outbox, *, posteriors: bool
+    ) -> Session:
+        return Session(
+            name,
+            self._engine,
+            model,
+            decoder,
+            outbox,
+            posteriors=posteriors,
+            settings=self._settings,
+            time=self._clock().time,
+            end=self._registry.end,
+        )
+
+    def _check_new(self, name: str, snapshot: Snapshot) -> None:
+        """
+        Raises:
+            StreamExistsError
+        """
+        if self._registry.get(name) is not None:
+            raise StreamExistsError(f"there is a stream {name} here")
+        known = self._registry.ending(name)
+        if known is None:
+            return
+        ending, ago = known
+        last = ending.memory
+        if not isinstance(last, Remains) or last.secret != f"{name}.{snapshot.secret}":
+            return
+        if ending.reason is not Reason.MOVED:
+            raise StreamExistsError(f"stream {name} ended here {ago:.0f} seconds ago: {_why(ending)}")
+        if snapshot.samples < last.samples:
+            raise StreamExistsError(
+                f"stream {name} had taken {last.samples} samples when it was moved from here, {ago:.0f} "
+                f"seconds ago; this is an older one, of {snapshot.samples}"
+            )
+
     def _touch(self, session: Session) -> None:
         """Count the time that it may be left alone from now, with the limit that holds now."""
         session.touched = self._clock().time()
@@ -133,6 +211,10 @@ def _why(ending: Ending) -> str:
             return "it was moved to another server"
         case _:
             return f"the reason was: {ending.reason}"
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(16)
 
 
 def _same(secret: str, other: str) -> bool:

@@ -35,6 +35,8 @@ def test_every_operation_has_a_summary_a_description_and_documented_errors(
         "post /v1/digits",
         "post /v1/frames",
         "get /v1/frames/stream",
+        "get /v1/streams/{stream}/state",
+        "put /v1/streams/{stream}/state",
         "get /v2/health/live",
         "get /v2/health/ready",
         "get /v1/status",

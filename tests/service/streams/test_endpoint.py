@@ -26,17 +26,11 @@ from websockets.frames import Frame, Opcode
 
 from tests.service import small_frames
 from tests.service.stream_client import Closed, CutError, StreamClient
+from tests.service.streams.heard import heard, pcm, stream_whole
 
 PAGE = Path(__file__).parents[3] / "docs" / "frames.md"
 CHUNK = 20_000  # bytes, the limit of the servers here
 SECONDS = 30
-
-
-def pcm(count: int, seed: int = 0) -> np.ndarray:
-    """Noise of changing loudness, as 16-bit samples."""
-    rng = np.random.default_rng(seed)
-    loudness = np.repeat(rng.uniform(0, 1, count // 700 + 1), 700)[:count]
-    return (32767 * loudness * rng.uniform(-1, 1, count)).astype("<i2")
 
 
 @pytest.fixture(scope="module")
@@ -61,36 +55,6 @@ def closing_lines(server: Any, stream: str) -> list[dict[str, Any]]:
             return lines
         time.sleep(0.01)
     raise AssertionError(server.log())
-
-
-def heard(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """What messages say, however the frames are cut into messages, without their tokens."""
-    labels: list[str] = []
-    best: list[float] = []
-    posteriors: list[list[float]] = []
-    others = []
-    for message in messages:
-        if message["type"] == "frames":
-            assert message["start"] == len(labels)
-            assert message["time"] == message["start"] * small_frames.HOP / small_frames.SAMPLE_RATE
-            labels += message["labels"]
-            best += message["probabilities"]
-            posteriors += message.get("posteriors", [])
-        else:
-            others.append({name: value for name, value in message.items() if name != "resume"})
-    return {"labels": labels, "best": best, "posteriors": posteriors, "others": others}
-
-
-def stream_whole(client: StreamClient, samples: np.ndarray, size: int, **start: Any) -> list[dict[str, Any]]:
-    """Send samples in chunks of so many bytes, and return all messages after the first."""
-    client.start(**start)
-    raw = samples.tobytes()
-    for begin in range(0, len(raw), size):
-        client.send(raw[begin : begin + size])
-    client.send({"type": "finish"})
-    messages, closed = client.rest()
-    assert closed == Closed(1000, "finished")
-    return messages
 
 
 def test_the_example_on_the_page(server: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ class OutboxMachine(RuleBasedStateMachine):
         for _ in range(count):
             number = len(self.sizes) + 1
             self.outbox.put({"n": number})
-            self.sizes.append(len(f'{{"n":{number},"resume":"s.{number}"}}'))
+            self.sizes.append(len(f'{{"n":{number}}}'))
 
     @rule()
     def send(self) -> None:
