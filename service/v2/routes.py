@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from service.engine import Engine
 from service.http.problems import StatusProblem, respond
 from service.http.routes import BareRoute, Endpoint
-from service.streams.registry import TooManyStreamsError
 from service.streams.sequences import InterruptedSequenceError, SequenceError, Sequences
 from service.v2 import openapi
 from service.v2.errors import InvalidRequestError
@@ -23,7 +22,6 @@ _STATUSES: dict[type[Exception], int] = {
     InvalidRequestError: 400,
     SequenceError: 400,
     InterruptedSequenceError: 409,
-    TooManyStreamsError: 429,
 }
 _ONE = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
@@ -61,21 +59,18 @@ def install(app: FastAPI, engine: Engine, sequences: Sequences) -> None:
             _add(app, path + ending, endpoint, summary, openapi.answers(answer, 404, 503))
 
     repository = RepositoryEndpoints(engine)
-    body = openapi.REPOSITORY_BODY
-    _add(
-        app,
-        "/v2/repository/index",
-        repository.index,
-        "Which versions are there?",
-        openapi.answers(None),
-        body,
-    )
-    for verb, endpoint, summary, statuses in (
-        ("load", repository.load, "Serve a model", (404, 503)),
-        ("unload", repository.unload, "Do not serve a model any more", (404,)),
+    done: dict[int | str, dict[str, Any]] = {200: {"description": "Done"}}
+    for path, endpoint, summary, responses in (
+        ("index", repository.index, "Which versions are there?", openapi.answers(None, 400, 403)),
+        ("models/{model}/load", repository.load, "Serve a model", done | openapi.errors(400, 403, 404, 503)),
+        (
+            "models/{model}/unload",
+            repository.unload,
+            "Do not serve a model any more",
+            done | openapi.errors(400, 403, 404),
+        ),
     ):
-        path = f"/v2/repository/models/{{model}}/{verb}"
-        _add(app, path, endpoint, summary, openapi.answers(None, 400, 403, *statuses), body)
+        _add(app, f"/v2/repository/{path}", endpoint, summary, responses, openapi.REPOSITORY_BODY)
 
     for kind in _STATUSES:
         app.add_exception_handler(kind, _refuse)
@@ -83,8 +78,7 @@ def install(app: FastAPI, engine: Engine, sequences: Sequences) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    headers = {"Retry-After": "1"} if status == 429 else None
-    return respond(StatusProblem(status, str(error)), request.scope["path"], headers)
+    return respond(StatusProblem(status, str(error)), request.scope["path"])
 
 
 def _add(

@@ -27,7 +27,15 @@ def test_the_example_works(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [INFER, "/v2/models/{model}", "/v2/models/{model}/stats", "/v2/models/stats", "/v2"]
+    "path",
+    [
+        INFER,
+        "/v2/models/{model}",
+        "/v2/models/{model}/stats",
+        "/v2/models/stats",
+        "/v2/repository/index",
+        "/v2",
+    ],
 )
 def test_generated_requests_get_documented_answers(small_server: Any, path: str) -> None:
     schema = from_url(f"{small_server.url}/openapi.json")
