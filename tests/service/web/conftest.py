@@ -26,7 +26,7 @@ _FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright has a running event loop, which other tests must not meet
 def launch() -> Iterator[Callable[..., Any]]:
     """Start a browser with more flags."""
     chromium = shutil.which("chromium")
@@ -37,7 +37,7 @@ def launch() -> Iterator[Callable[..., Any]]:
         yield lambda *flags: running.chromium.launch(executable_path=chromium, args=[*_FLAGS, *flags])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright has a running event loop, which other tests must not meet
 def browser(launch: Callable[..., Any]) -> Iterator[Any]:
     """A browser without a microphone's permission."""
     started = launch()
@@ -45,7 +45,7 @@ def browser(launch: Callable[..., Any]) -> Iterator[Any]:
     started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright has a running event loop, which other tests must not meet
 def listening_browser(launch: Callable[..., Any]) -> Iterator[Any]:
     """A browser with a microphone that says seven, once."""
     started = launch(
