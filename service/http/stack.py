@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from service.http.access import AccessControl
@@ -51,4 +53,6 @@ def build(
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", TIMEOUT, _LENGTH],
             expose_headers=["X-Request-ID", "Retry-After", _LENGTH],
         )
+    # Without Starlette's outermost layer: what nothing else caught is answered by `RequestContext`.
+    app.middleware_stack = cast(ServerErrorMiddleware, app.build_middleware_stack()).app
     return Application(app, RequestContext(front, refusals, requests))
