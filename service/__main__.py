@@ -10,7 +10,7 @@ import structlog
 from service import keys, logs
 from service.app import create_app
 from service.client import stream as client
-from service.engine import StoreError
+from service.engine import DeviceError, StoreError
 from service.http.keys import KeyFileError
 from service.server import Server, listen
 from service.settings import Settings
@@ -42,13 +42,17 @@ def serve() -> None:
     try:
         app = create_app(settings)
         listener = listen(settings.host, settings.port)
-    except (StoreError, KeyFileError, TracingError, OSError) as error:
+    except (StoreError, DeviceError, KeyFileError, TracingError, OSError) as error:
         log.error("cannot start", reason=str(error))
         sys.exit(1)
-    app.state.engine.repository.announce()
+    engine = app.state.engine
+    engine.repository.announce()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    log.info("serving", url=url, docs=f"{url}/docs", lanes=settings.lanes)
+    device = engine.repository.device
+    log.info(
+        "serving", url=url, docs=f"{url}/docs", lanes=engine.lanes, device=device.name, because=device.reason
+    )
     Server(app, settings).run(sockets=[listener])
 
 

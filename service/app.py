@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from service import telemetry, v2, web
 from service.digits import routes as digits
-from service.engine import Engine, Limits, Model
+from service.engine import Engine, Limits, Model, cpus
 from service.frames import routes as frames
 from service.http import failures, health, problems, stack
 from service.http.application import Application
@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> Application:
 
     Raises:
         StoreError: an artifact is damaged or does not do what its card says.
+        DeviceError: the device that was asked for can't be used.
         KeyFileError: the file of API keys can't be read.
         TracingError: traces are wanted but can't be sent.
     """
@@ -39,13 +40,14 @@ def create_app(settings: Settings) -> Application:
         observers=[tracing.spans] if tracing else [],
         check=_check,
         versions=settings.versions,
+        device=settings.device,
     )
     requests, refusals = RequestCounts(), Refusals()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Few decoders: a decoded image can take hundreds of megabytes, a recording dozens.
-        with ThreadPoolExecutor(min(settings.lanes, 4), thread_name_prefix="decoder") as app.state.decoders:
+        with ThreadPoolExecutor(min(cpus.available(), 4), thread_name_prefix="decoder") as app.state.decoders:
             async with tracing or nullcontext(), engine:
                 yield
                 await app.state.streams.shutdown()

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
 from exports import card
-from service.engine import cpus
+from service.engine.devices import Wanted
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/?#@\s]+)$")]
 
@@ -42,8 +42,14 @@ class Settings(BaseSettings):
         Path(card.__file__).parent / "store",
         description="folder of artifacts, <model>/<version>/model.onnx and card.json",
     )
-    lanes: int = Field(
-        cpus.available(), ge=1, le=1024, description="inferences that run side by side, one thread each"
+    device: Wanted = Field(
+        "auto", description="what to run models on: cpu, cuda, or auto: a GPU if all models run there"
+    )
+    lanes: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="inferences that run side by side, one thread each; default: one a CPU, or one on a GPU",
     )
     batch_rows: int = Field(
         16,  # more gain nothing on a CPU, and all wait for the last

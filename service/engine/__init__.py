@@ -7,6 +7,7 @@ imports nothing of it.
 
 from service.engine.batching import Answer, Request
 from service.engine.clock import Clock, Timer
+from service.engine.devices import DeviceError
 from service.engine.engine import Engine
 from service.engine.errors import (
     CancelledRequestError,
@@ -27,6 +28,7 @@ __all__ = [
     "CancelledRequestError",
     "Clock",
     "DeadlineExceededError",
+    "DeviceError",
     "Engine",
     "EngineStoppedError",
     "InvalidTensorsError",

@@ -16,9 +16,10 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from service.engine import cpus
+from service.engine import devices
 from service.engine.batching import DEFAULT_PRIORITY, Answer, Layout, Piece, Request
 from service.engine.clock import LoopClock
+from service.engine.devices import Wanted
 from service.engine.errors import EngineStoppedError, LaneDiedError
 from service.engine.lanes import Lane
 from service.engine.observer import Observer
@@ -39,11 +40,13 @@ class Engine:
 
     Args:
         store: folder of artifacts, <model>/<version>/.
-        lanes: how many inferences may run side by side; default, as many as there are CPUs.
+        lanes: how many inferences may run side by side; default, as many as there are CPUs, one on a GPU.
         max_rows: how many rows may run as one inference; fewer do where that is faster.
         limits: how much may wait.
         observers: are told what happens.
         check: raises StoreError for a model that must not be served, though it is what its card says.
+        versions: how many versions of a model are served.
+        device: what the models run on; `auto` is a GPU if all run there, else the CPUs.
 
     Attributes:
         repository: the models.
@@ -51,6 +54,7 @@ class Engine:
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
+        DeviceError: CUDA is asked for and can't be used, or is given several lanes.
     """
 
     def __init__(
@@ -62,9 +66,10 @@ class Engine:
         observers: Iterable[Observer] = (),
         check: Callable[[Model], None] = lambda _: None,
         versions: int = 2,
+        device: Wanted = "auto",
     ) -> None:
-        self.repository = Repository(store, check, versions)
-        self._count = lanes or cpus.available()
+        self.repository = devices.choose(device, lambda on: Repository(store, check, versions, on))
+        self._count = self.repository.device.allow(lanes)
         self._max_rows = max_rows
         self._limits = limits or Limits()
         self.statistics = Statistics()

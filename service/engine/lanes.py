@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from service.engine import denormals
 from service.engine.batching import Answer
 from service.engine.scheduler import Batch
 
@@ -57,6 +58,7 @@ class Lane:
 
     def _run(self) -> None:
         told = False
+        denormals.flush()
         try:
             while (batch := self._work.get()) is not None:
                 outcome: Answer

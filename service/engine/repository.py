@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from service.engine import devices
+from service.engine.devices import Device
 from service.engine.errors import ModelUnavailableError, UnknownModelError
 from service.engine.scan import Fingerprint, Found, scan
 from service.engine.store import Model, StoreError, load_model
@@ -20,7 +23,10 @@ from service.engine.watch import watch
 
 log = structlog.get_logger(__name__)
 
-_BACKOFF_SECONDS = (0, 1, 2, 4, 8, 16, 32, 60)  # between attempts to load a model that ran no more
+_BACKOFF_SECONDS = (0, 1, 2, 4, 8, 16, 32)  # between attempts to load a model that ran no more
+# Until what could not be loaded is tried again, though its files are the same: it may have been for want of
+# memory, or of a file system that answers.
+_AGAIN_SECONDS = 60
 
 
 class State(StrEnum):
@@ -48,13 +54,20 @@ class _Version:
 
     Attributes:
         tried: the files that were loaded last, or could not be.
+        when: that was, by `time.monotonic`.
         model: what is served, None if nothing is. It may come from files before those.
         reason: why `tried` could not be loaded, or why it runs no more.
     """
 
     tried: Fingerprint | None = None
+    when: float = 0.0
     model: Model | None = None
     reason: str | None = None
+
+    def stale(self, files: Fingerprint) -> bool:
+        """Whether to load them."""
+        failed = self.reason is not None
+        return self.tried != files or (failed and time.monotonic() > self.when + _AGAIN_SECONDS)
 
 
 _Key = tuple[str, int]
@@ -64,23 +77,33 @@ class Repository:
     """Serves the newest versions of every model in a store, and keeps up with what happens there.
 
     A version that comes is loaded beside what is served, in another thread, checked, and only then given to
-    new requests; whoever holds an older one keeps it. What can't be loaded changes nothing but `problems`,
-    until its files change. A version that goes is not given to new requests any more. Only the event loop's
-    thread may call this.
+    new requests; whoever holds an older one keeps it. What can't be loaded changes nothing but `problems`;
+    it is tried again when its files change, and each minute. A version that goes is not given to new requests
+    any more, even if it was the last: who removes that means it. Only the event loop's thread may call this.
 
     Args:
         store: folder of artifacts, <model>/<version>/.
         check: raises StoreError for a model that must not be served, though it is what its card says.
         keep: how many versions of a model are served.
+        device: what they run on, by default the CPUs.
 
     Attributes:
+        device: as given.
         loads: how many versions were "loaded" and how many "failed".
+        load_seconds: what that took.
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
     """
 
-    def __init__(self, store: Path, check: Callable[[Model], None] = lambda _: None, keep: int = 2) -> None:
+    def __init__(
+        self,
+        store: Path,
+        check: Callable[[Model], None] = lambda _: None,
+        keep: int = 2,
+        device: Device | None = None,
+    ) -> None:
+        self.device = device or devices.cpu()
         self._store = store
         self._check = check
         self._keep = keep
@@ -94,6 +117,8 @@ class Repository:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._announced = False
+        self._unread: str | None = None  # why the store was not read, the last time
+        self.load_seconds = 0.0
         self.loads: Counter[str] = Counter()
         found = scan(store)
         for key in self._missing(found):
@@ -228,15 +253,19 @@ class Repository:
             try:
                 found = await asyncio.to_thread(scan, self._store)
             except StoreError as error:  # it is being replaced, or gone: that is no reason to stop serving
-                log.warning("store not read", reason=str(error))
+                if str(error) != self._unread:
+                    self._unread = str(error)
+                    log.warning("store not read", reason=self._unread)
                 return
+            self._unread = None
             for key in self._missing(found):
                 self._loading = key
                 try:
                     outcome = await asyncio.to_thread(self._load, key)
                 finally:
                     self._loading = None
-                self._settle(key, found[key], outcome)
+                if key[0] not in self._unloaded:  # meanwhile
+                    self._settle(key, found[key], outcome)
             self._forget(found)
 
     def announce(self) -> None:
@@ -249,6 +278,7 @@ class Repository:
         """Begin to watch the store."""
         task = asyncio.get_running_loop().create_task(watch(self._store, self.refresh))
         self._tasks.add(task)
+        await asyncio.sleep(0)  # by when the task waits for notices
 
     async def stop(self) -> None:
         """Do not watch it any more."""
@@ -269,29 +299,33 @@ class Repository:
 
     def _missing(self, found: Found) -> Iterator[_Key]:
         """What is to be loaded, newest versions first; read on after each has been settled."""
-        for name in sorted({name for name, _ in found} - self._unloaded):
+        for name in sorted({name for name, _ in found}):
             ready = 0
             for key in sorted((key for key in found if key[0] == name), reverse=True):
-                known = self._versions.get(key)
-                if known is None or known.tried != found[key]:
-                    yield key
-                ready += self._versions[key].model is not None
-                if ready == self._keep:
+                if name in self._unloaded or ready == self._keep:
                     break
+                version = self._versions.get(key)
+                if version is None or version.stale(found[key]):
+                    yield key
+                    version = self._versions.get(key)  # None if it was unloaded meanwhile
+                ready += version is not None and version.model is not None
 
     def _load(self, key: _Key) -> Model | Exception:
-        """In any thread."""
+        """In any thread; one at a time."""
         name, number = key
+        begin = time.monotonic()
         try:
-            model = load_model(self._store / name / str(number), self._paces)
+            model = load_model(self._store / name / str(number), self._paces, self.device)
             self._check(model)
         except Exception as error:  # whatever it is, it must not end the watching
             return error
+        finally:
+            self.load_seconds += time.monotonic() - begin
         return model
 
     def _settle(self, key: _Key, tried: Fingerprint, outcome: Model | Exception) -> None:
         version = self._versions.setdefault(key, _Version())
-        version.tried = tried
+        version.tried, version.when, before = tried, time.monotonic(), version.reason
         if isinstance(outcome, Exception):
             self.loads["failed"] += 1
             known = isinstance(outcome, StoreError)
@@ -300,7 +334,7 @@ class Repository:
             self.loads["loaded"] += 1
             self._leave(key, version.model)
             version.model, version.reason = outcome, None
-        if self._announced:
+        if self._announced and (version.reason is None or version.reason != before):
             self._tell(key)
         self._changed()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from exports.card import CARD_FILE, MODEL_FILE
 from service.engine.store import StoreError
 
-Fingerprint = tuple[
-    tuple[int, ...] | None, ...
-]  # of the files of a version: it changes when one of them does
+# Of the files of a version: it changes when one of them does.
+Fingerprint = tuple[tuple[int, ...] | None, ...]
 Found = dict[tuple[str, int], Fingerprint]  # by model and version
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def scan(store: Path) -> Found:
@@ -25,8 +27,7 @@ def scan(store: Path) -> Found:
         found: Found = {
             (name, int(version)): (_fingerprint(folder / CARD_FILE), _fingerprint(folder / MODEL_FILE))
             for name, models in _folders(store)
-            for version, folder in _folders(models)
-            if version.isascii() and version.isdecimal() and not version.startswith("0") and len(version) < 10
+            for version, folder in _versions(models)
         }
     except FileNotFoundError:
         raise StoreError(
@@ -42,13 +43,27 @@ def scan(store: Path) -> Found:
     return found
 
 
+def _versions(models: Path) -> list[tuple[str, Path]]:
+    try:
+        return [(name, folder) for name, folder in _folders(models) if _VERSION.fullmatch(name)]
+    except FileNotFoundError:  # it has been removed since
+        return []
+
+
 def _folders(parent: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths of the folders in a folder, by name."""
     with os.scandir(parent) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
+        names = sorted(entry.name for entry in entries if _is_folder(entry))
     for name in names:
         if not name.startswith("."):
             yield name, parent / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _fingerprint(path: Path) -> tuple[int, ...] | None:
@@ -56,4 +71,4 @@ def _fingerprint(path: Path) -> tuple[int, ...] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns  # the last: permissions too

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exports.card import CARD_FILE, Card, CardError, StateSpec, TensorSpec
+from service.engine import devices
+from service.engine.devices import Device, DeviceError
 from service.engine.tuning import Pace, measure
 
 Tensor = NDArray[Any]
@@ -26,14 +27,6 @@ _ORT_TYPES = {
     "int64": "tensor(int64)",
     "uint8": "tensor(uint8)",
 }
-_GRAPH_ERRORS = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
 
 
 class StoreError(Exception):
@@ -81,13 +74,16 @@ def golden(model: Model) -> tuple[dict[str, Tensor], list[str]]:
     return inputs, list(card.golden.outputs)
 
 
-def load_model(folder: Path, paces: dict[str, tuple[Pace, ...]] | None = None) -> Model:
+def load_model(
+    folder: Path, paces: dict[str, tuple[Pace, ...]] | None = None, device: Device | None = None
+) -> Model:
     """Load one artifact: check its file against the card, its graph against the card, replay the golden pair,
     and measure how it runs fastest.
 
     Args:
         folder: <model>/<version>.
         paces: by a graph's checksum, what has been measured before; what is measured now is added.
+        device: what it is to run on, by default the CPUs.
 
     Raises:
         StoreError: any of that fails.
@@ -102,7 +98,7 @@ def load_model(folder: Path, paces: dict[str, tuple[Pace, ...]] | None = None) -
             f"{folder.parent.name}/{folder.name}; move the folder to {card.name}/{card.version}"
         )
     graph = folder / card.file.name
-    model = Model(card, _open_session(_read_graph(graph, card), graph))
+    model = Model(card, _open_session(_read_graph(graph, card), graph, device or devices.cpu()))
     _check_signature(model, graph)
     _replay_golden(model, graph)
     paces = {} if paces is None else paces
@@ -131,19 +127,15 @@ def _read_graph(path: Path, card: Card) -> bytes:
     return data
 
 
-def _open_session(graph: bytes, path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # One thread a run: parallel requests use the cores, and a small recurrent step gains nothing from more
-    # threads.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # errors come as exceptions
+def _open_session(graph: bytes, path: Path, device: Device) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except _GRAPH_ERRORS as error:
+        return device.open(graph)
+    except DeviceError as error:
+        raise StoreError(f"{path}: {error}") from error
+    except Exception as error:  # of a dozen kinds that have nothing else in common
         raise StoreError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({error}); export the model again"
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it on {device.name} ({error}); "
+            "export the model again"
         ) from error
 
 
@@ -185,7 +177,7 @@ def _replay_golden(model: Model, path: Path) -> None:
             name: float(np.abs(answers[name] - np.asarray(expected)).max())
             for name, expected in card.golden.outputs.items()
         }
-    except (KeyError, ValueError, StopIteration, *_GRAPH_ERRORS) as error:
+    except Exception as error:  # onnxruntime's have nothing else in common
         raise StoreError(
             f"{path}: the card's golden input does not fit the graph ({type(error).__name__}: {error}); "
             "export the model again"

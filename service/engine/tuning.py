@@ -17,7 +17,8 @@ from exports.card import Card
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _TIE = 1.05  # as fast as the fastest; of such, the larger batch costs the engine less besides
 _ROUNDS = 4
-_LONGEST = 0.05  # seconds; larger batches than take so long are not tried
+_LONGEST = 0.03  # seconds; larger batches than take so long are not tried
+_ENOUGH = 0.1  # seconds for a size, after which no further round begins
 _WEIGHT = 0.1  # of a new measurement
 _SPREAD = 8  # between the sizes that are measured
 
@@ -82,17 +83,18 @@ def measure(run: _Run, card: Card) -> tuple[Pace, ...]:
 
 
 def _fastest(run: _Run, row: Mapping[str, NDArray[Any]], size: int) -> Pace:
-    batches = {
-        count: {name: np.repeat(tensor, count, axis=0) for name, tensor in row.items()} for count in _BATCHES
-    }
     took: dict[int, float] = {}
+    start = time.perf_counter()
     for _ in range(_ROUNDS):  # in turn, so that what else the machine does hits all alike
-        for count, inputs in batches.items():
+        for count in _BATCHES:
+            inputs = {name: np.repeat(tensor, count, axis=0) for name, tensor in row.items()}
             begin = time.perf_counter()
             run(inputs)
             took[count] = min(time.perf_counter() - begin, took.get(count, float("inf")))
-            if took[count] > _LONGEST:
+            if 2 * took[count] > _LONGEST:
                 break
+        if time.perf_counter() - start > _ENOUGH:
+            break
     fastest = min(seconds / count for count, seconds in took.items())
     rows = max(count for count, seconds in took.items() if seconds / count <= _TIE * fastest)
     return Pace(size, rows, took[rows] / rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import Settings
-from service.engine import cpus
+from service.engine import cgroups
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def test_defaults() -> None:
     settings = Settings.from_command_line([])
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.store.parts[-2:] == ("exports", "store")
-    assert settings.lanes == cpus.available()
+    assert (settings.device, settings.lanes) == ("auto", None)
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,4 +98,4 @@ def test_cgroup_quotas(tmp_path: Path, membership: str, files: dict[str, str], q
     for name, content in files.items():
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(content + "\n")
-    assert cpus.cgroup_quota(tmp_path / "membership", tmp_path / "root") == quota
+    assert cgroups.cpu_quota(tmp_path / "membership", tmp_path / "root") == quota

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from service.engine import ModelUnavailableError, StoreError, UnknownModelError
 from service.engine.repository import Repository
+from service.engine.scan import scan
 from service.engine.store import Model
 
 Artifact = Callable[..., Path]
@@ -155,6 +157,66 @@ def test_files_that_break_under_a_version_do_not_stop_it(tmp_path: Path, write_a
     run(scenario)
 
 
+def test_what_could_not_be_loaded_is_tried_again_after_a_while(
+    tmp_path: Path, write_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it wanted for, nothing has to happen to its files."""
+    memory: list[Exception] = []
+
+    def check(_: Model) -> None:
+        if memory:
+            raise memory.pop()
+
+    write_artifact(tmp_path)
+    repository = Repository(tmp_path, check)
+
+    async def scenario() -> None:
+        write_artifact(tmp_path, version="2")
+        memory.append(MemoryError("no memory"))
+        await repository.refresh()
+        await repository.refresh()
+        assert repository.problems == [("digits", "2", "MemoryError: no memory")]
+        monkeypatch.setattr("service.engine.repository._AGAIN_SECONDS", -1)
+        await repository.refresh()
+        assert served(repository) == ["digits/1", "digits/2"]
+        assert repository.problems == []
+
+    run(scenario)
+
+
+def test_permissions_that_change_are_noticed(tmp_path: Path, write_artifact: Artifact) -> None:
+    folder = write_artifact(tmp_path)
+    before = scan(tmp_path)
+    assert scan(tmp_path) == before
+    (folder / "model.onnx").chmod(0o600)
+    assert scan(tmp_path) != before
+
+
+def test_what_is_written_slowly_is_served_once_it_is_whole(tmp_path: Path, write_artifact: Artifact) -> None:
+    """As by `cp -r`, the card first."""
+    store = tmp_path / "store"
+    write_artifact(store)
+    whole = write_artifact(tmp_path / "elsewhere", version="2")
+    repository = Repository(store)
+
+    async def scenario() -> None:
+        folder = store / "digits" / "2"
+        folder.mkdir()
+        await repository.refresh()
+        shutil.copy(whole / "card.json", folder)
+        await repository.refresh()
+        graph = (whole / "model.onnx").read_bytes()
+        with (folder / "model.onnx").open("wb", buffering=0) as file:
+            for start in range(0, len(graph), 1 + len(graph) // 3):
+                assert served(repository) == ["digits/1"]
+                file.write(graph[start : start + 1 + len(graph) // 3])
+                await repository.refresh()
+        assert served(repository) == ["digits/1", "digits/2"]
+        assert repository.problems == []
+
+    run(scenario)
+
+
 def test_a_version_that_must_not_be_served(tmp_path: Path, write_artifact: Artifact) -> None:
     def check(model: Model) -> None:
         if model.card.version == "2":
@@ -232,6 +294,33 @@ def test_unloading_and_loading(tmp_path: Path, write_artifact: Artifact) -> None
     run(scenario)
 
 
+def test_unloading_while_a_version_is_loaded(tmp_path: Path, write_artifact: Artifact) -> None:
+    write_artifact(tmp_path)
+    loading, go_on = threading.Event(), threading.Event()
+
+    def check(model: Model) -> None:
+        if model.card.version == "2":
+            loading.set()
+            assert go_on.wait(30)
+
+    repository = Repository(tmp_path, check)
+
+    async def scenario() -> None:
+        write_artifact(tmp_path, version="2")
+        refreshing = asyncio.create_task(repository.refresh())
+        await until(loading.is_set)
+        assert index(repository) == [("digits", "1", "READY"), ("digits", "2", "LOADING")]
+        assert served(repository) == ["digits/1"]
+        repository.unload("digits")
+        go_on.set()
+        await refreshing
+        assert served(repository) == []
+        await repository.load("digits")
+        assert served(repository) == ["digits/1", "digits/2"]
+
+    run(scenario)
+
+
 def test_a_model_that_runs_no_more_is_loaded_anew(tmp_path: Path, write_artifact: Artifact) -> None:
     write_artifact(tmp_path)
     repository = Repository(tmp_path)
@@ -246,41 +335,6 @@ def test_a_model_that_runs_no_more_is_loaded_anew(tmp_path: Path, write_artifact
         assert repository.model("digits") is not broken
         repository.fault(broken, "told late")  # of one that is served no more
         assert repository.ready
-        await repository.stop()
-
-    run(scenario)
-
-
-def test_the_store_is_watched(tmp_path: Path, write_artifact: Artifact) -> None:
-    store = tmp_path / "store"
-    write_artifact(store)
-    repository = Repository(store)
-
-    async def scenario() -> None:
-        await repository.start()
-        write_artifact(tmp_path / "elsewhere", version="2").rename(store / "digits" / "2")
-        await until(lambda: served(repository) == ["digits/1", "digits/2"])
-        shutil.rmtree(store / "digits" / "1")
-        await until(lambda: served(repository) == ["digits/2"])
-        await repository.stop()
-
-    run(scenario)
-
-
-def test_a_store_that_comes_back_is_watched_again(
-    tmp_path: Path, write_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.engine.watch._LOOK_SECONDS", 0.05)
-    store = tmp_path / "store"
-    write_artifact(store)
-    repository = Repository(store)
-
-    async def scenario() -> None:
-        await repository.start()
-        shutil.rmtree(store)
-        await asyncio.sleep(0.2)
-        write_artifact(store, version="3")
-        await until(lambda: served(repository) == ["digits/3"])
         await repository.stop()
 
     run(scenario)

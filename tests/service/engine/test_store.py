@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.store import StoreError, load_model
+from service import Settings
+from service.engine.store import StoreError, golden, load_model
 
 Artifact = Callable[..., Path]
+
+STATM = Path("/proc/self/statm")
 
 
 def test_a_model_runs_with_states_at_zero_unless_given(small_store: Path) -> None:
@@ -128,6 +133,28 @@ def test_a_golden_pair_that_does_not_fit(
     write_artifact(tmp_path, change=lambda card: card["golden"].update(golden))
     with pytest.raises(StoreError, match="the card's golden input does not fit the graph"):
         load_model(tmp_path / "digits" / "1")
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="counts pages as Linux does")
+def test_loading_again_and_again_takes_no_more_memory(tmp_path: Path) -> None:
+    """What is unloaded, or could not be loaded, is given back (onnxruntime_backend#268, triton#4966)."""
+    paces: dict[str, Any] = {}
+    good = Settings().store / "digits" / "1"
+    bad = shutil.copytree(good, tmp_path / "digits" / "1")
+    card = json.loads((bad / "card.json").read_text())
+    card["golden"]["outputs"]["probabilities"][0][0] += 1
+    (bad / "card.json").write_text(json.dumps(card))
+
+    def load(times: int) -> int:
+        for _ in range(times):
+            model = load_model(good, paces)
+            model.run(*golden(model))
+            with pytest.raises(StoreError, match="differs from the card's golden output"):
+                load_model(bad, paces)
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = load(10)
+    assert load(40) < before + 40 * 200_000  # a session takes five times that
 
 
 def test_the_error_names_the_file(tmp_path: Path, write_artifact: Artifact) -> None:

@@ -1,0 +1,192 @@
+"""Which device is taken, and that nothing else runs a graph than that. There is no GPU where these tests run:
+onnxruntime's part is played.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from service.engine import Engine, StoreError, cpus, devices
+from service.engine.devices import Device, DeviceError
+from service.engine.store import golden, load_model
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+InferenceSession = onnxruntime.InferenceSession  # the real one
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    devices.preload.cache_clear()
+    yield
+    devices.preload.cache_clear()
+
+
+class FakeCuda:
+    """An onnxruntime with CUDA.
+
+    Attributes:
+        placed: operators by the provider that runs them.
+        asked: what sessions were opened with.
+    """
+
+    def __init__(self) -> None:
+        self.placed = {CUDA: ["LSTM", "Add"], CPU: ["Shape", "Slice", "Concat"]}
+        self.runs_on = CUDA
+        self.asked: list[dict[str, Any]] = []
+        self.falls_back = True
+
+    def open(self, graph: bytes, options: Any, **more: Any) -> Any:
+        self.asked.append(more)
+        if more["providers"] == [CPU]:
+            return InferenceSession(graph, options, **more)
+        parts = [
+            SimpleNamespace(
+                ep_name=name, get_nodes=lambda names=names: [SimpleNamespace(op_type=name) for name in names]
+            )
+            for name, names in self.placed.items()
+        ]
+        on_cpu = InferenceSession(graph, options, providers=[CPU])
+        return SimpleNamespace(
+            run=on_cpu.run,
+            get_inputs=on_cpu.get_inputs,
+            get_outputs=on_cpu.get_outputs,
+            get_providers=lambda: [self.runs_on, CPU],
+            get_provider_graph_assignment_info=lambda: parts,
+            disable_fallback=lambda: setattr(self, "falls_back", False),
+        )
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: not there"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fake.open)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: None)
+    return fake
+
+
+def test_a_gpu_runs_one_batch_at_a_time_and_cpus_one_each() -> None:
+    assert (devices.cpu().allow(None), devices.cpu().allow(7)) == (cpus.available(), 7)
+    assert (devices.cuda().allow(None), devices.cuda().allow(1)) == (1, 1)
+    with pytest.raises(DeviceError, match="a GPU runs one batch at a time, not 2: leave --lanes out"):
+        devices.cuda().allow(2)
+
+
+def test_onnxruntime_without_cuda(monkeypatch: pytest.MonkeyPatch, small_store: Path) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    message = r"this onnxruntime .* has no CUDA; .*pip install 'onnxruntime-gpu\[cuda,cudnn\]'"
+    with pytest.raises(DeviceError, match=message):
+        Engine(small_store, device="cuda")
+    assert Engine(small_store, device="auto").repository.device.name == "cpu"
+    assert Engine(small_store, device="auto").repository.device.reason.startswith(
+        "not CUDA: this onnxruntime"
+    )
+
+
+def test_a_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch, small_store: Path) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver \(libcuda.so.1: .*docker run --gpus all"):
+        Engine(small_store, device="cuda")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_gpu_that_runs_all_models_is_taken(gpu: FakeCuda, small_store: Path, wanted: Any) -> None:
+    engine = Engine(small_store, device=wanted)
+    assert (engine.repository.device.name, engine.lanes) == ("cuda", 1)
+    assert {tuple(name for name, _ in more["providers"]) for more in gpu.asked} == {(CUDA,)}
+    assert all(more["enable_fallback"] == 0 for more in gpu.asked)
+    assert not gpu.falls_back
+
+
+def test_cpus_are_taken_where_they_are_asked_for(gpu: FakeCuda, small_store: Path) -> None:
+    device = Engine(small_store, device="cpu").repository.device
+    assert (device.name, device.reason) == ("cpu", "it was asked for")
+    assert all(more["providers"] == [CPU] for more in gpu.asked)
+
+
+def fall_back(gpu: FakeCuda) -> None:
+    gpu.runs_on = CPU
+
+
+def lack_operators(gpu: FakeCuda) -> None:
+    gpu.placed = {CUDA: ["Add"], CPU: ["Shape", "DynamicQuantizeLSTM"]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            fall_back,
+            r"took CPUExecutionProvider instead \(Failed to load libcudnn.so.9: not there\); .*nvidia-smi",
+        ),
+        (lack_operators, "CUDA does not run its DynamicQuantizeLSTM; serve it with --device cpu"),
+    ],
+)
+def test_a_gpu_that_does_not_run_a_model(
+    gpu: FakeCuda, small_store: Path, spoil: Callable[[FakeCuda], None], message: str
+) -> None:
+    spoil(gpu)
+    with pytest.raises(StoreError, match=message):
+        Engine(small_store, device="cuda")
+    device = Engine(small_store, device="auto").repository.device
+    assert device.name == "cpu"
+    assert "not CUDA" in device.reason
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_computes_something_else_is_not_taken(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = InferenceSession.run
+
+    def wrong(*arguments: Any) -> Any:
+        return [tensor + 1 for tensor in run(*arguments)]
+
+    monkeypatch.setattr(InferenceSession, "run", wrong)
+    with pytest.raises(StoreError, match="differs from the card's golden output"):
+        Engine(small_store, device="cuda")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_whatever_onnxruntime_raises_says_which_file(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("CUDA failure 100: no CUDA-capable device is detected")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(StoreError, match=r"digits/1/model.onnx: .* on cuda .*no CUDA-capable device"):
+        load_model(small_store / "digits" / "1", device=devices.cuda())
+
+
+def test_a_session_starts_no_threads_and_keeps_no_memory_for_shapes(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def open_(graph: bytes, options: Any, **more: Any) -> Any:
+        seen.append(options)
+        return InferenceSession(graph, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_)
+    model = load_model(small_store / "digits" / "1", device=Device("cpu", CPU, 1))
+    inputs, outputs = golden(model)
+    assert np.isfinite(model.run(inputs, outputs)[outputs[0]]).all()
+    (options,) = seen
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert not options.enable_mem_pattern
+    assert not options.enable_cpu_mem_arena
