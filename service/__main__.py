@@ -1,4 +1,6 @@
-"""`python -m service`: serve the models of a store. `python -m service stream`: be a client of that."""
+"""`python -m service`: serve the models of a store. `python -m service stream`: be a client of that.
+`python -m service doctor`: say whether a server would run well.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import sys
 
 import structlog
 
-from service import keys, logs
+from service import doctor, keys, logs
 from service.app import create_app
 from service.client import stream as client
 from service.engine import DeviceError, StoreError
@@ -21,6 +23,8 @@ log = structlog.get_logger("service")
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["doctor"]:
+        sys.exit(doctor.main(sys.argv[2:]))
     if sys.argv[1:2] == ["keys"]:
         sys.exit(keys.main(sys.argv[2:]))
     if sys.argv[1:2] == ["stream"]:

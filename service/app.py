@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Application:
         settings.batch_rows,
         Limits(settings.queue_rows, settings.queue_bytes),
         observers=[tracing.spans] if tracing else [],
-        check=_check,
+        check=check_model,
         versions=settings.versions,
         device=settings.device,
     )
@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> Application:
     return stack.build(app, settings, requests, refusals, traced=tracing is not None)
 
 
-def _check(model: Model) -> None:
+def check_model(model: Model) -> None:
     """Models that have endpoints of their own must be able to answer there."""
     if model.card.name == digits.MODEL:
         digits.check(model)

@@ -24,7 +24,8 @@ def _split(value: Any) -> Any:
 
 class Settings(BaseSettings):
     """Serve momentum networks over HTTP. Flags can be environment variables too: --port is MOMENTUM_PORT.
-    `python -m service stream --help` tells of the client for live audio.
+    `python -m service stream --help` tells of the client for live audio, `python -m service doctor` what a
+    server would run on here, and how fast.
     """
 
     model_config = SettingsConfigDict(

@@ -23,10 +23,7 @@ Wanted = Literal["auto", "cpu", "cuda"]
 T = TypeVar("T")
 
 _CUDA = "CUDAExecutionProvider"
-_INSTALL = (
-    "install the package that has it, and the libraries it needs: `pip uninstall onnxruntime`, "
-    "then `pip install 'onnxruntime-gpu[cuda,cudnn]'`"
-)
+_INSTALL = "`pip uninstall onnxruntime`, then `pip install 'onnxruntime-gpu[cuda,cudnn]'`"
 # onnxruntime computes shapes on the CPU, where they are needed. Its `session.disable_cpu_ep_fallback`
 # refuses graphs with such nodes; this does not.
 _OF_SHAPES = {

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from service import Settings
-from service.engine import cgroups
 
 
 @pytest.fixture(autouse=True)
@@ -74,28 +73,3 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in shown for name in Settings.model_fields)
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "quota"),
-    [
-        ("0::/\n", {"cpu.max": "max 100000"}, None),
-        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 0.5),
-        ("0::/a/b\n", {"a/b/cpu.max": "200000 100000", "a/cpu.max": "300000 100000"}, 2),
-        (
-            "4:cpu,cpuacct:/a\n",
-            {"cpu/a/cpu.cfs_quota_us": "25000", "cpu/a/cpu.cfs_period_us": "100000"},
-            0.25,
-        ),
-        ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ("3:memory:/\n", {}, None),
-        ("", {}, None),
-    ],
-)
-def test_cgroup_quotas(tmp_path: Path, membership: str, files: dict[str, str], quota: float | None) -> None:
-    (tmp_path / "membership").write_text(membership)
-    for name, content in files.items():
-        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "root" / name).write_text(content + "\n")
-    assert cgroups.cpu_quota(tmp_path / "membership", tmp_path / "root") == quota
