@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -247,7 +248,8 @@ class Engine:
     def _layout(self, model: Model) -> Layout:
         layout = self._layouts.get(model)
         if layout is None:
-            layout = self._layouts[model] = Layout(model, self._max_rows)
+            # With a copy: a layout that held the model itself would keep its own entry alive.
+            layout = self._layouts[model] = Layout(replace(model), self._max_rows)
         return layout
 
     def _dispatch(self) -> None:
@@ -272,7 +274,7 @@ class Engine:
             self._scheduler.finish(batch, outcome)
             self._dispatch()
             if len(batch.pieces) == 1:
-                self._doubt(batch.layout.model, outcome)
+                self._doubt(batch.layout, outcome)
         else:
             self._dispatch()  # first, so that the lane runs while the answers are taken
             self._scheduler.finish(batch, outcome)
@@ -316,10 +318,11 @@ class Engine:
         self._free.append(lane)
         self._dispatch()
 
-    def _doubt(self, model: Model, error: Exception) -> None:
+    def _doubt(self, layout: Layout, error: Exception) -> None:
         """A request failed though it ran alone: was it the request, or does the model run no more?"""
         now = self._loop.time()
-        if not self._running or self._doubted.get(model, now) > now:
+        model = next((model for model, other in self._layouts.items() if other is layout), None)
+        if model is None or not self._running or self._doubted.get(model, now) > now:
             return
         self._doubted[model] = now + _RETRY_SECONDS
         inputs, outputs = golden(model)
