@@ -18,7 +18,8 @@ from service.client.sources import File, Microphone, Source, SourceError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0  # seconds between attempts to come back
 _ANSWER_SECONDS = 20
-_SHUTTING_DOWN = "shutting_down"  # the error after which to come back, to the server's successor
+_SHUTTING_DOWN, _MOVED = "shutting_down", "moved"  # errors after which to come back, to another server
+_UNKNOWN = "unknown_stream"  # by a server to which the stream has not been moved yet
 
 
 class StreamError(Exception):
@@ -141,6 +142,7 @@ class Streamer:
         self._token: str | None = None
         self._resume_seconds = 0.0
         self._connected = False
+        self._moved = False
         self._failure: SourceError | None = None
 
     async def run(self) -> None:
@@ -197,6 +199,7 @@ class Streamer:
             answer = self._read(await socket.recv())
         self._connected = True
         if answer["type"] == "resumed":
+            self._moved = False
             self._display.note("came back")
             return None if answer["finished"] else answer["samples"]
         self._began = asyncio.get_running_loop().time()
@@ -236,8 +239,10 @@ class Streamer:
         except (orjson.JSONDecodeError, TypeError, KeyError):
             raise StreamError(f"{self._url} is no stream of this service: it says {text[:80]!r}") from None
         if kind == "error":
-            if message["code"] == _SHUTTING_DOWN:
-                raise ConnectionResetError("the server is shutting down")
+            code = message["code"]
+            self._moved |= code == _MOVED
+            if code in (_SHUTTING_DOWN, _MOVED) or (code == _UNKNOWN and self._moved):
+                raise ConnectionResetError(message["detail"])
             expected = f"; expected: {message['expected']}" if "expected" in message else ""
             raise StreamError(f"the server ended the stream: {message['detail']}{expected}")
         self._token = token

@@ -99,6 +99,7 @@ class Proxy:
         self.sockets: list[socket.socket] = []
         self.made = 0
         self.heard = False  # whether any frames were told
+        self.stream = ""  # the last one that began
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -121,6 +122,8 @@ class Proxy:
             while data := source.recv(65536):
                 sink.sendall(data)
                 self.heard |= b'"frames"' in data
+                if begun := re.search(rb'"type":"started","stream":"(\w+)"', data):
+                    self.stream = begun[1].decode()
             sink.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
@@ -170,6 +173,32 @@ def test_it_comes_back_when_the_connection_is_lost(
     notes = [line.split(" (")[0] for line in errors.splitlines()]
     assert notes == ["lost the connection", "came back"] * 2
     assert proxy.made == 3
+
+
+def test_it_follows_a_stream_that_is_moved(
+    run: Run, serve: Any, small_store: Path, live: Any, proxy: Proxy, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, np.repeat(rng.uniform(0, 1, 16), 1000) * rng.uniform(-1, 1, 16_000), 8000)
+    undisturbed = run(path, "--url", url(live), "--speed", 0)
+    with (
+        serve("--store", small_store) as other,
+        started(path, "--url", url(proxy), "--speed", 4, "--chunk-ms", 20) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stdout.readline()]
+        state = f"/v1/streams/{proxy.stream}/state"
+        proxy.target = other.address
+        document = live.client.get(state, params={"close": "true"}).content
+        assert process.stderr.readline().startswith("lost the connection (the stream was moved to another")
+        while proxy.made < 3:  # the stream has not arrived there yet
+            time.sleep(0.01)
+        assert other.client.put(state, content=document).status_code == 201
+        printed, errors = rest(process)
+    assert (process.returncode, errors) == (0, "came back\n")
+    assert "".join(lines) + printed == "".join(line + "\n" for line in undisturbed[1])
 
 
 def test_a_long_chunk_is_cut_to_what_the_server_takes(

@@ -1,13 +1,17 @@
-"""Audio for streams, and what their messages say."""
+"""Audio for streams, and what their messages and the log say."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
 from tests.service import small_frames
 from tests.service.stream_client import Closed, StreamClient
+
+CHUNK = 20_000  # bytes, the limit of the servers here
+SECONDS = 30
 
 
 def pcm(count: int, seed: int = 0) -> np.ndarray:
@@ -45,3 +49,14 @@ def stream_whole(client: StreamClient, samples: np.ndarray, size: int, **start: 
     messages, closed = client.rest()
     assert closed == Closed(1000, "finished")
     return messages
+
+
+def closing_lines(server: Any, stream: str) -> list[dict[str, Any]]:
+    """The lines in the log on a stream, once its end is among them."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        lines = [line for line in server.log() if line.get("stream") == stream]
+        if any(line["event"] == "stream" for line in lines):
+            return lines
+        time.sleep(0.01)
+    raise AssertionError(server.log())

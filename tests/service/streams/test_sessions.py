@@ -15,7 +15,7 @@ from service.engine.store import Model, load_model
 from service.settings import Settings
 from service.streams import registry
 from service.streams.outbox import MessagesGoneError
-from service.streams.registry import Reason, Registry, TooManyStreamsError
+from service.streams.registry import Kind, Reason, Registry, TooManyStreamsError
 from service.streams.session import Session
 from service.streams.sessions import Sessions, UnknownTokenError
 from tests.service.engine.fakes import FakeClock
@@ -90,6 +90,9 @@ def test_no_more_streams_than_allowed(world: World) -> None:
         world.open()
     world.registry.end(streams[0][0], Reason.FAILED)
     world.open()
+    assert world.registry.opened == {Kind.LIVE: MOST + 1}
+    assert world.registry.rejected == {Kind.LIVE: 1}
+    assert world.registry.ended == {(Kind.LIVE, Reason.FAILED): 1}
 
 
 def test_finished_streams_leave_room_and_the_oldest_are_forgotten(world: World) -> None:
@@ -157,6 +160,7 @@ def test_a_second_connection_takes_over(world: World) -> None:
     world.sessions.detach(session, first)
     assert session.listener is second
     assert session.connections == 2
+    assert world.registry.resumed == 1
 
 
 def test_a_finished_stream_is_kept_for_its_result(world: World) -> None:

@@ -219,8 +219,7 @@ def test_what_is_ahead_is_not_replaced(here: Any) -> None:
         resume(client, token)
         client.send({"type": "finish"})
         client.rest()
-    with StreamClient(here.address) as client:  # until it is forgotten
-        ended = put(here, stream, newest)
+    ended = put(here, stream, newest)
     assert (ended.status_code, ended.json()["title"]) == (409, "Stream exists")
 
 
