@@ -96,7 +96,7 @@ class Connection:
     def received(self, message: bytes | str) -> None:
         """See `Receiver`."""
         self._held.append(message)
-        self._guard(self._advance)
+        self._guard(self._read)
 
     def writable(self) -> None:
         """See `Receiver`."""
@@ -146,32 +146,38 @@ class Connection:
         self.end(Reason.FAILED)
 
     def _advance(self) -> None:
-        """Send what can be sent, and then take what can be taken.
+        """Send what can be sent, and take what can be taken.
 
         Raises:
             Failure
         """
         session = self._session
-        if session is None:
-            if self._held and not self._draining:
-                session = self._open(self._held.popleft())
-            elif self._draining:
-                self.end(Reason.SHUTDOWN)
-        if session is None:
-            return
-        self._flush(session)
-        while not (self._takes_nothing(session) or self._outcome.done()):
-            if not self._held:
-                self._socket.resume()
-                return
-            self._take(session, self._held.popleft())
-        self._socket.pause()
-        if self._draining and session.settled and session.outbox.next() is None:
+        if session is not None:
+            self._flush(session)
+        if not self._draining:
+            self._read()
+        elif session is None or (session.settled and session.outbox.next() is None):
             self.end(Reason.SHUTDOWN)
 
-    def _takes_nothing(self, session: Session) -> bool:
-        # A client that has finished has nothing more to say.
-        return session.full or session.finishing or self._draining
+    def _read(self) -> None:
+        """Take what the client has sent, as far as the stream takes it. A client that has finished has
+        nothing more to say.
+
+        Raises:
+            Failure
+        """
+        held = self._held
+        if self._session is None and held and not self._draining:
+            self._open(held.popleft())
+        session = self._session
+        if session is None:
+            return
+        while not (session.full or session.finishing or self._draining):
+            if not held:
+                self._socket.resume()
+                return
+            self._take(session, held.popleft())
+        self._socket.pause()
 
     def _take(self, session: Session, message: bytes | str) -> None:
         """Feed the stream with a message.
@@ -205,14 +211,15 @@ class Connection:
     def _flush(self, session: Session) -> None:
         """Send what the stream has to say, as far as the client takes it."""
         socket, outbox = self._socket, session.outbox
-        while not socket.blocked and (text := outbox.next()) is not None:
+        while (text := outbox.next()) is not None:
+            if socket.blocked:
+                if self._deadline is None:
+                    patience = self._settings.stream_stall_seconds
+                    self._deadline = self._loop.call_later(patience, self._not_reading)
+                return
             socket.write(text)
             session.mark_sent()
-        if socket.blocked:
-            if self._deadline is None:
-                patience = self._settings.stream_stall_seconds
-                self._deadline = self._loop.call_later(patience, self._not_reading)
-        elif session.finished:
+        if session.finished:
             self._settle(None)
 
     def _in_time(self) -> None:
@@ -236,7 +243,7 @@ class Connection:
             )
         )
 
-    def _open(self, message: bytes | str) -> Session:
+    def _open(self, message: bytes | str) -> None:
         """Begin the stream, or go on with one, as the client's first message says.
 
         Raises:
@@ -252,7 +259,7 @@ class Connection:
             session, answer = self._go_on(opening)
         self._session = session
         self._socket.write(orjson.dumps(answer))
-        return session
+        self._flush(session)
 
     def _begin(self, start: Start) -> tuple[Session, dict[str, Any]]:
         settings = self._settings

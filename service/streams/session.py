@@ -121,7 +121,8 @@ class Session:
         self._request: Request | None = None
         self._asked = 0  # how many frames it is to answer
         self._finishing = False
-        self._outputs = ["probabilities", "frames", *(state.output for state in card.states)]
+        self._carried = [(state.name, state.output) for state in card.states]
+        self._outputs = ["probabilities", "frames", *(output for _, output in self._carried)]
         # Given from the start, so that a first inference can be batched with later ones.
         self._states: dict[str, Tensor] = {
             state.name: np.zeros((1, *map(int, state.shape[1:])), state.dtype) for state in card.states
@@ -201,8 +202,10 @@ class Session:
 
     def mark_sent(self) -> None:
         """The message that the outbox gave has been sent."""
+        waited = self.outbox.full
         self.outbox.mark_sent()
-        self.proceed()
+        if waited:
+            self.proceed()
 
     def proceed(self) -> None:
         """Run what can be run."""
@@ -335,8 +338,8 @@ class Session:
                 f"model {card.name} version {card.version} answered {answer['frames'][0]} frames for "
                 f"{self._asked} hops"
             )
-        for state in self.model.card.states:
-            self._states[state.name] = answer[state.output].copy()  # a view would keep all of the batch
+        for name, output in self._carried:
+            self._states[name] = answer[output].copy()  # a view would keep all of the batch
         probabilities = answer["probabilities"][0, : self._asked]
         first = self._transcript.frames
         labels, best, ended = self._transcript.add(probabilities)

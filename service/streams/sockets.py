@@ -33,9 +33,8 @@ class Receiver(Protocol):
 class Socket(Protocol):
     """A WebSocket after its handshake."""
 
-    @property
-    def blocked(self) -> bool:
-        """Whether the client has to take what it was sent before it is sent more."""
+    blocked: bool
+    """Whether the client has to take what it was sent before it is sent more."""
 
     async def listen(self, receiver: Receiver) -> None:
         """Hand on what arrives, until the client has left or this is cancelled."""
@@ -65,12 +64,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     keep megabytes for as long as the client likes.
     """
 
+    blocked = False
     _receiver: Receiver | None = None
-
-    @property
-    def blocked(self) -> bool:
-        """See `Socket`."""
-        return not self.writable.is_set()
 
     async def listen(self, receiver: Receiver) -> None:
         """See `Socket`."""
@@ -128,8 +123,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         receiver.received(message)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.blocked = True
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.blocked = False
         if self._receiver is not None:
             self._receiver.writable()
 
@@ -162,13 +162,9 @@ class ASGISocket:
         self._send = send
         self._reading = asyncio.Event()
         self._reading.set()
+        self.blocked = False
         self._sending: asyncio.Task[None] | None = None
         self._left = False
-
-    @property
-    def blocked(self) -> bool:
-        """See `Socket`."""
-        return self._sending is not None
 
     async def listen(self, receiver: Receiver) -> None:
         """See `Socket`."""
@@ -185,6 +181,7 @@ class ASGISocket:
 
     def write(self, text: bytes) -> None:
         """See `Socket`."""
+        self.blocked = True
         self._sending = asyncio.create_task(self._write(text.decode()))
 
     def pause(self) -> None:
@@ -203,7 +200,7 @@ class ASGISocket:
             self._left = True
             self._reading.set()
         else:
-            self._sending = None
+            self.blocked = False
             self._receiver.writable()
 
 
