@@ -7,9 +7,11 @@ methods that do nothing, and orjson's bytes go to the file as they are.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -42,7 +44,7 @@ def configure(log_format: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(_StandardError()),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
@@ -59,6 +61,20 @@ def configure(log_format: str, level: str) -> None:
     # Uvicorn tells each step of starting and stopping; the lines that matter are ours.
     logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
     logging.getLogger("watchfiles").setLevel(max(root.level, logging.WARNING))
+
+
+class _StandardError(io.FileIO):
+    """Takes a line by a call of the system. What that does not take, because the disk is full or nobody is at
+    the other end, is lost: it must not fail the request that it tells of.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr.fileno(), "w", closefd=False)
+
+    def write(self, line: Any, /) -> int:
+        with suppress(OSError):
+            super().write(line)
+        return len(line)
 
 
 def _json(line: EventDict, **options: Any) -> bytes:
