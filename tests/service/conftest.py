@@ -256,12 +256,14 @@ def service_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
-    """Run `python -m service` with these flags on a free port: `with serve("--store", store) as server`."""
+    """Run `python -m service` with these flags on a free port: `with serve("--store", store) as server`;
+    `module` is another one that is run instead.
+    """
 
     @contextmanager
-    def run(*flags: object) -> Iterator[Server]:
+    def run(*flags: object, module: str = "service") -> Iterator[Server]:
         log_file = tmp_path_factory.mktemp("server") / "log"
-        command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", "--drain-seconds", "0"]
+        command = [sys.executable, "-W", "error", "-m", module, "--port", "0", "--drain-seconds", "0"]
         command += map(str, flags)
         with log_file.open("w") as log:
             process = subprocess.Popen(command, stderr=log, text=True, env=service_environment())
