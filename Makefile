@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test coverage lint models bench bench-training bench-streaming bench-serving clean
+.PHONY: help serve setup test coverage lint models bench bench-training bench-streaming bench-serving soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-streaming: .venv/dev.stamp  ## Measure how many live streams the service c
 
 bench-serving: .venv/dev.stamp  ## Measure the service beside other servers, into docs/results (20 minutes; needs wrk)
 	$(BIN)/python -m benchmarks.serving
+
+soak: .venv/dev.stamp  ## Load the service with everything at once, into docs/results (16 minutes)
+	$(BIN)/python -m benchmarks.soak
 
 clean:  ## Remove the virtual environment and what tools left; training runs stay
 	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
