@@ -1,0 +1,239 @@
+"""Connections of clients that send slowly, too much, or nothing, and of those that do not read."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.http.protocol import HTTPProtocol
+from service.http.refusals import Refusal
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict_server(serve: Any, small_store: Path) -> Iterator[Any]:
+    """A server with little patience."""
+    with serve(
+        "--store", small_store, "--head-seconds", 1, "--answer-seconds", 1, "--max-connections", 8
+    ) as server:
+        yield server
+
+
+def connect(server: Any, receive_bytes: int | None = None) -> socket.socket:
+    """A connection; `receive_bytes` bounds what the system takes for it before it is read."""
+    connection = socket.socket()
+    connection.settimeout(60)
+    if receive_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.connect(server.address)
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What arrives until the server closes the connection."""
+    answer = b""
+    with suppress(ConnectionError):  # closed before it had read all
+        while received := connection.recv(65536):
+            answer += received
+    return answer
+
+
+def refused(server: Any, reason: str) -> int:
+    """How many connections the server's metrics say were refused for that."""
+    found = re.search(rf'{{reason="{reason}"}} (\d+)', server.client.get("/metrics").text)
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_head_that_trickles_ends(strict_server: Any) -> None:
+    """Slowloris."""
+    before = refused(strict_server, "head_timeout")
+    with connect(strict_server) as connection:
+        connection.sendall(b"GET /v1/status HTTP/1.1\r\nX: ")
+        connection.settimeout(0.02)
+        answer = b""
+        for _ in range(3000):
+            try:
+                answer = connection.recv(65536)
+                break
+            except TimeoutError:
+                with suppress(ConnectionError):
+                    connection.sendall(b"x")
+        connection.settimeout(60)
+        answer += rest(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head
+    assert b"x-content-type-options: nosniff" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["detail"]) == (408, "the head had not arrived after 1 seconds")
+    assert refused(strict_server, "head_timeout") == before + 1
+    (line,) = [
+        line for line in strict_server.log() if problem["instance"].endswith(line.get("request_id", "-"))
+    ]
+    assert (line["event"], line["reason"], line["status"]) == ("connection refused", "head_timeout", 408)
+
+
+def test_silence_ends_without_a_word(strict_server: Any) -> None:
+    with connect(strict_server) as connection:
+        assert rest(connection) == b""
+
+
+def test_line_breaks_keep_nothing_alive(strict_server: Any) -> None:
+    """HTTP lets them come before a request, of which they are no part."""
+    with connect(strict_server) as connection:
+        connection.sendall(GET + b"\r\n")
+        connection.recv(65536)
+        connection.settimeout(0.02)
+        for _ in range(3000):
+            try:
+                if connection.recv(65536) == b"":
+                    return
+            except TimeoutError:
+                connection.sendall(b"\r\n")
+            except ConnectionError:
+                return
+    raise AssertionError("the connection was kept")
+
+
+def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(strict_server: Any) -> None:
+    with connect(strict_server) as connection:
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        connection.settimeout(0.02)
+        for _ in range(3000):
+            try:
+                if connection.recv(65536) == b"":
+                    return
+            except TimeoutError:
+                connection.sendall(b" ")
+            except ConnectionError:
+                return
+    raise AssertionError("the connection was kept")
+
+
+@pytest.mark.parametrize("start", [GET + b"A: ", b"GET /v2/", GET + b"x: y\r\n"])
+def test_an_endless_head_is_refused_while_it_arrives(small_server: Any, start: bytes) -> None:
+    filling = b"A: b\r\n" if start.endswith(b"\n") else b"abcdef"
+    before = refused(small_server, "head_too_large")
+    with connect(small_server) as connection:
+        connection.sendall(start)
+        with suppress(ConnectionError):
+            for _ in range(64):  # a megabyte
+                connection.sendall(filling * 2731)
+        answer = rest(connection)
+    assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+    if answer and start.startswith(b"GET /v2/"):
+        assert b'{"error":"the head has ' in answer
+    assert refused(small_server, "head_too_large") == before + 1
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", GET + b": \r\n\r\n"])
+def test_what_is_not_http_is_refused(small_server: Any, sent: bytes) -> None:
+    with connect(small_server) as connection:
+        connection.sendall(sent + b"\r\n\r\n")
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Invalid HTTP request received." in answer
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length: 99999999999999999999999999\r\n",
+        b"Transfer-Encoding: chunked, gzip\r\n",
+    ],
+)
+def test_lengths_that_proxies_and_servers_read_otherwise(small_server: Any, lines: bytes) -> None:
+    """Request smuggling."""
+    with connect(small_server) as connection:
+        connection.sendall(b"POST /v1/digits HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\nhello")
+        assert rest(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_many_requests_on_one_connection(strict_server: Any) -> None:
+    with connect(strict_server) as connection:
+        connection.sendall((GET + b"\r\n") * 19 + GET + b"Connection: close\r\n\r\n")
+        assert rest(connection).count(b'{"live":true}') == 20
+
+
+def test_connections_are_bounded(strict_server: Any) -> None:
+    strict_server.client.get("/v2/health/live")
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(strict_server)) for _ in range(30)]
+        answers = [rest(connection) for connection in connections]
+        turned_away = [answer for answer in answers if answer]
+        assert len(turned_away) >= 30 - 8
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in turned_away)
+        assert all(b"8 connections are open, and no more may be" in answer for answer in turned_away)
+    assert refused(strict_server, "connections") >= len(turned_away)
+
+
+def test_who_does_not_take_an_answer_is_cut_off(strict_server: Any) -> None:
+    before = refused(strict_server, "answer_stalled")
+    body = json.dumps({"images": [[0, 1] * 392] * 10}).encode()
+    head = b"POST /v1/digits?trace=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with connect(strict_server, receive_bytes=4096) as connection:
+        connection.sendall(request)
+        for _ in range(30):  # more answers than the two systems between would keep
+            try:
+                connection.sendall(request)
+            except OSError:
+                break
+        while refused(strict_server, "answer_stalled") == before:
+            pass
+    assert "answer stalled" in [line["event"] for line in strict_server.log()]
+
+
+def test_who_takes_it_slowly_is_not() -> None:
+    loop, transport, refusals = Mock(), Mock(), Counter[Refusal]()
+    transport.get_extra_info.return_value = None
+    protocol = HTTPProtocol(
+        uvicorn.Config(Mock(), log_config=None),
+        ServerState(),
+        {},
+        loop,
+        connections=1,
+        head_seconds=20,
+        answer_seconds=60,
+        refusals=refusals,
+    )
+    protocol.connection_made(transport)
+
+    def unsent(size: int) -> None:
+        transport.get_write_buffer_size.return_value = size
+
+    def look() -> None:
+        loop.call_later.call_args.args[1]()
+
+    unsent(1000)
+    protocol.pause_writing()
+    for size in (999, 500, 499):
+        unsent(size)
+        look()
+    protocol.resume_writing()  # the client took most of it, and the application wrote more
+    protocol.pause_writing()
+    unsent(5000)
+    look()
+    unsent(4999)
+    look()
+    transport.abort.assert_not_called()
+    look()
+    transport.abort.assert_called_once()
+    assert refusals == {Refusal.ANSWER_STALLED: 1}
