@@ -10,6 +10,7 @@ import orjson
 
 from service.digits.ink import FIELD
 from service.digits.morphology import Grey
+from service.http.words import describe
 
 PIXELS = FIELD * FIELD
 _SHAPES = f"{FIELD} rows of {FIELD} numbers, or {PIXELS} numbers"
@@ -49,7 +50,7 @@ def parse(body: bytes, max_batch: int) -> Images:
     except orjson.JSONDecodeError as error:
         raise NotJSONError(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise InvalidPixelsError(f"the body is {_describe(document)}, not an object")
+        raise InvalidPixelsError(f"the body is {describe(document)}, not an object")
     if set(document) == {"pixels"}:
         return Images(_image(document["pixels"], "pixels")[None], batch=False)
     if set(document) != {"images"}:
@@ -59,7 +60,7 @@ def parse(body: bytes, max_batch: int) -> Images:
         )
     images = document["images"]
     if not isinstance(images, list):
-        raise InvalidPixelsError(f"images is {_describe(images)}, not a list of images")
+        raise InvalidPixelsError(f"images is {describe(images)}, not a list of images")
     if not 1 <= len(images) <= max_batch:
         raise InvalidPixelsError(f"images has {len(images)} entries; it must have 1 to {max_batch}")
     pixels = [_image(image, f"images[{index}]") for index, image in enumerate(images)]
@@ -69,7 +70,7 @@ def parse(body: bytes, max_batch: int) -> Images:
 def _image(value: Any, name: str) -> Grey:
     """One image [784] in [0, 1]."""
     if not isinstance(value, list):
-        raise InvalidPixelsError(f"{name} is {_describe(value)}, not a list of numbers")
+        raise InvalidPixelsError(f"{name} is {describe(value)}, not a list of numbers")
     rows = value if value and isinstance(value[0], list) else [value]
     nested = rows is value
     if nested and len(rows) != FIELD:
@@ -78,13 +79,13 @@ def _image(value: Any, name: str) -> Grey:
         where = f"{name}[{index}]" if nested else name
         if not isinstance(row, list):
             raise InvalidPixelsError(
-                f"{where} is {_describe(row)}, though {name}[0] is a list: it must be {_SHAPES}"
+                f"{where} is {describe(row)}, though {name}[0] is a list: it must be {_SHAPES}"
             )
         if len(row) != (FIELD if nested else PIXELS):
             raise InvalidPixelsError(f"{where} has {len(row)} numbers; {name} must be {_SHAPES}")
         if not set(map(type, row)) <= {int, float}:
             column, wrong = next((i, v) for i, v in enumerate(row) if type(v) not in (int, float))
-            raise InvalidPixelsError(f"{where}[{column}] is {_describe(wrong)}, not a number")
+            raise InvalidPixelsError(f"{where}[{column}] is {describe(wrong)}, not a number")
     pixels = np.array(rows, np.float64).ravel()
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0 or high > 255:
@@ -94,20 +95,3 @@ def _image(value: Any, name: str) -> Grey:
     if low == high:
         raise BlankPixelsError(f"all pixels of {name} are {low:g}: there is no ink")
     return np.asarray(pixels / 255 if high > 1 else pixels, np.float32)
-
-
-def _describe(value: Any) -> str:
-    """How JSON would call a value, with its content where that is short."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f"the string {value[:20]!r}"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return f"the number {value:g}"

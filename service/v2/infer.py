@@ -11,8 +11,9 @@ from service.engine import Engine, Model, Tensor
 from service.http.deadline import deadline
 from service.http.problems import StatusProblem
 from service.http.routes import while_connected
+from service.http.words import quote
 from service.streams.sequences import Sequences
-from service.v2.errors import InvalidRequestError, quote
+from service.v2.errors import InvalidRequestError
 from service.v2.message import parse
 from service.v2.parameters import Parameters, SequenceStep
 from service.v2.request import InferRequest, read

@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from service.http.words import describe, quote
 from service.v2 import parameters as parameters_
-from service.v2.errors import InvalidRequestError, describe, quote
+from service.v2.errors import InvalidRequestError
 from service.v2.parameters import Parameters
 
 MAX_JSON_BYTES = 2**23  # 50 ms of the event loop; what is larger can come as bytes, which cost it nothing

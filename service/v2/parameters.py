@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.engine.batching import DEFAULT_PRIORITY, LOWEST_PRIORITY
-from service.v2.errors import InvalidRequestError, describe
+from service.http.words import describe
+from service.v2.errors import InvalidRequestError
 
 _UINT64 = 2**64 - 1
 _LONGEST_ID = 256

@@ -15,7 +15,8 @@ import numpy as np
 
 from service.engine import Tensor
 from service.engine.batching import LENGTHS
-from service.v2.errors import InvalidRequestError, describe, quote
+from service.http.words import describe, quote
+from service.v2.errors import InvalidRequestError
 from service.v2.message import Message, parameters_of
 from service.v2.parameters import boolean
 from service.v2.signature import Signature, TensorType

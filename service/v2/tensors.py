@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from service.engine import Tensor
-from service.v2.errors import InvalidRequestError, describe
+from service.http.words import describe
+from service.v2.errors import InvalidRequestError
 from service.v2.signature import TensorType
 
 
