@@ -193,7 +193,7 @@ def grow(kind: str, factor: float) -> Callable[[Result], object]:
         (lambda result: result.samples.clear(), [3, 4, 5]),
         (lambda result: result.complaints.update(["request failed"]), [6]),
         (lambda result: result.left.update({"open streams": 1}), [7]),
-        (lambda result: setattr(result, "idle", 0.01), [8]),
+        (lambda result: setattr(result, "idle", 0.0008), [8]),
         (lambda result: setattr(result, "idle", float("nan")), [8]),
         (lambda result: setattr(result, "status", 143), [9]),
         (lambda result: setattr(result, "status", None), [9]),
