@@ -39,6 +39,7 @@ class Request:
 
     Attributes:
         rows: the size of its batch.
+        nbytes: the size of its inputs.
         size: how long its rows are along the dimension that may be padded; 0 where there is none.
         key: requests with equal keys may run together.
         admitted, started, ended: when it was queued, when a lane took its first row, when it was answered.
@@ -56,6 +57,7 @@ class Request:
         "inputs",
         "key",
         "layout",
+        "nbytes",
         "number",
         "outputs",
         "parts",
@@ -85,6 +87,7 @@ class Request:
         self.priority = priority
         self.rows, self.size, self.key = layout.measure(inputs, self.outputs)
         self.seconds = self.rows * layout.pace(self.size).seconds
+        self.nbytes = sum([tensor.nbytes for tensor in inputs.values()])
         self.admitted = 0.0
         self.started: float | None = None
         self.ended: float | None = None
@@ -94,11 +97,6 @@ class Request:
         self.answered = 0  # rows
         self.parts: dict[int, dict[str, Tensor]] = {}  # of an answer in several pieces, by first row
         self.timer: Timer | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """The size of its inputs."""
-        return sum(tensor.nbytes for tensor in self.inputs.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +233,8 @@ class Layout:
         return rows, size, tuple(key)
 
     def _check_lengths(self, lengths: Tensor, size: int) -> None:
-        low, high = int(lengths.min()), int(lengths.max())
+        values = lengths.tolist()  # mostly of one or a few, for which numpy's min and max are slow
+        low, high = min(values), max(values)
         if low < 0 or high > size:
             raise InvalidTensorsError(
                 f"{LENGTHS} has {low if low < 0 else high}; expected 0 to {size}, the size of "
@@ -308,6 +307,7 @@ class _Expected:
     def __init__(self, dtype: str, shape: Sequence[int | str]) -> None:
         self.dtype = np.dtype(dtype)
         self.shape = shape
+        self._row = tuple(shape[1:])
         self._fixed = [(axis, size) for axis, size in enumerate(shape) if isinstance(size, int)]
 
     def __str__(self) -> str:
@@ -318,14 +318,16 @@ class _Expected:
         Raises:
             InvalidTensorsError: it is another.
         """
-        if (
-            tensor.dtype != self.dtype
-            or tensor.ndim != len(self.shape)
-            or any(tensor.shape[axis] != size for axis, size in self._fixed)
-        ):
+        if tensor.dtype != self.dtype or not self._fits(tensor.shape):
             raise InvalidTensorsError(
                 f"input {name!r} is {tensor.dtype} {list(tensor.shape)}; expected {self}"
             )
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        # Most often all but the batch is fixed, and one comparison will do.
+        return len(shape) == len(self.shape) and (
+            shape[1:] == self._row or all(shape[axis] == size for axis, size in self._fixed)
+        )
 
     def zeros(self, rows: int) -> Tensor:
         """[rows, ...]; only the first dimension of a state is dynamic."""

@@ -91,7 +91,7 @@ class Transcript:
             The most probable label of each frame, its probability, and the segments that these frames ended.
         """
         chosen = probabilities.argmax(axis=1)
-        best = probabilities[np.arange(len(chosen)), chosen].tolist()
+        best = probabilities.max(axis=1).tolist()
         # one after the other: a sum in another order could round otherwise
         self._totals = np.concatenate([self._totals[None], probabilities]).sum(axis=0)
         labels, ended = [], []
