@@ -38,6 +38,15 @@ class FakeSession:
         return [answers[name] for name in outputs]
 
 
+class Mortal(FakeSession):
+    """A session that ends the thread that runs it, at certain rows."""
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
+        if (feeds["pixels"] > 100).any():
+            raise SystemExit
+        return super().run(outputs, feeds, options)
+
+
 def fake_model(rows: int = 4, seconds: float = 0.01, session: Any = None) -> Model:
     """A model with the digits contract that runs so many rows together, each in so many seconds."""
     card = Card.model_validate(small_card(b"graph", "digits", "1"))

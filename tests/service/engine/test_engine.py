@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +15,15 @@ from hypothesis import strategies as st
 from service import Engine
 from service.engine import (
     DeadlineExceededError,
-    EngineStoppedError,
     InvalidTensorsError,
-    LaneDiedError,
     Limits,
     Model,
     OverloadedError,
     UnknownModelError,
 )
 from service.engine.batching import Layout, Piece
-from tests.service.engine.fakes import POISON, FakeSession, fake_model
-
-
-def request(*sums: float, size: int = 784) -> dict[str, np.ndarray]:
-    pixels = np.zeros((len(sums), size), np.float32)
-    pixels[:, 0] = sums
-    return {"pixels": pixels, "lengths": np.full(len(sums), size, np.int32)}
-
-
-class Gate(FakeSession):
-    """A session that runs when told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.started = threading.Semaphore(0)
-        self.open = threading.Event()
-
-    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
-        self.started.release()
-        assert self.open.wait(60)
-        return super().run(outputs, feeds, options)
-
-
-@pytest.fixture
-def gate() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def gated(gate: Gate) -> Model:
-    """A model that runs through the gate, four rows together."""
-    return fake_model(4, session=gate)
-
-
-Ask = Callable[..., asyncio.Task[dict[str, np.ndarray]]]
-
-
-def ask(running: Engine, model: Model, *sums: float, **options: Any) -> asyncio.Task[dict[str, np.ndarray]]:
-    return asyncio.create_task(running.infer(model, request(*sums), ["h_next"], **options))
-
-
-def answers(tasks: Sequence[asyncio.Task[dict[str, np.ndarray]]]) -> list[list[float]]:
-    return [task.result()["h_next"][:, 0].tolist() for task in tasks]
-
-
-def kinds(tasks: Sequence[asyncio.Task[Any]]) -> list[type[BaseException]]:
-    return [type(task.exception()) for task in tasks]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other threads bring about."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
+from tests.service.engine.asking import Gate, answers, ask, kinds, request
+from tests.service.engine.fakes import fake_model
 
 
 def test_infer_answers_what_was_asked(small_store: Path) -> None:
@@ -206,36 +151,6 @@ def test_a_full_queue_is_told(small_store: Path, gate: Gate, gated: Model) -> No
     asyncio.run(main())
 
 
-def test_stopping_finishes_what_runs_and_drops_the_rest(small_store: Path, gate: Gate) -> None:
-    model = fake_model(1, session=gate)
-
-    async def main() -> list[Any]:
-        running = Engine(small_store, lanes=1)
-        async with running:
-            tasks = [ask(running, model, n) for n in (1, 2)]
-            await asyncio.to_thread(gate.started.acquire)
-            asyncio.get_running_loop().call_later(0.01, gate.open.set)
-        tasks.append(ask(running, model, 3))
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    first, *rest = asyncio.run(main())
-    assert first["h_next"] == 1
-    assert [type(error) for error in rest] == [EngineStoppedError] * 2
-
-
-def test_stopping_drops_the_halves_of_a_batch_that_failed(
-    small_store: Path, gate: Gate, gated: Model
-) -> None:
-    async def main() -> list[Any]:
-        async with Engine(small_store, lanes=1) as running:
-            tasks = [ask(running, gated, POISON + 1 + n) for n in range(4)]
-            await asyncio.to_thread(gate.started.acquire)
-            asyncio.get_running_loop().call_later(0.01, gate.open.set)
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    assert [type(error) for error in asyncio.run(main())] == [EngineStoppedError] * 4
-
-
 def test_unknown_models_are_named(small_store: Path) -> None:
     async def main() -> None:
         async with Engine(small_store, lanes=1) as running:
@@ -322,141 +237,3 @@ def test_ready_while_it_runs(small_store: Path) -> None:
 
     asyncio.run(main())
     assert not running.ready
-
-
-dying = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-class Mortal(FakeSession):
-    """A session that ends the thread that runs it, at certain rows."""
-
-    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
-        if (feeds["pixels"] > 100).any():
-            raise SystemExit
-        return super().run(outputs, feeds, options)
-
-
-@dying
-def test_a_lane_that_dies_fails_its_requests_and_is_replaced(small_store: Path) -> None:
-    """A worker that is gone answers those who wait for it, flips readiness, and is started again
-    (infinity#544).
-    """
-    model = fake_model(1, session=Mortal())
-    seen: list[tuple[type[object], bool]] = []  # the answer, and whether the engine was ready in that moment
-
-    async def main() -> None:
-        async with Engine(small_store, lanes=2) as running:
-
-            def done(answer: object) -> None:
-                seen.append((type(answer), running.ready))
-
-            lanes = [lane.thread for lane in running._lanes]
-            running.submit(model, request(101), ["h_next"], done)
-            tasks = [ask(running, model, n) for n in (1, 2, 3)]
-            await asyncio.wait(tasks)
-            assert answers(tasks) == [[1], [2], [3]]
-            await until(lambda: bool(seen))
-            await until(lambda: running.ready)
-            assert [lane.thread for lane in running._lanes] != lanes
-            assert all(lane.thread.is_alive() for lane in running._lanes)
-            more = [ask(running, model, n) for n in range(20)]
-            await asyncio.wait(more)
-            assert answers(more) == [[n] for n in range(20)]
-
-    asyncio.run(main())
-    assert seen == [(LaneDiedError, False)]
-
-
-@dying
-def test_a_lane_that_cannot_be_replaced_yet_is_tried_again(
-    small_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.engine.engine._RETRY_SECONDS", 0.01)
-    model = fake_model(1, session=Mortal())
-    start = threading.Thread.start
-    refused: list[str] = []
-
-    def no_more_threads(thread: threading.Thread) -> None:
-        if thread.name.startswith("lane-") and len(refused) < 3:
-            refused.append(thread.name)
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    async def main() -> None:
-        async with Engine(small_store, lanes=1) as running:
-            monkeypatch.setattr(threading.Thread, "start", no_more_threads)
-            died, waiting = ask(running, model, 101), ask(running, model, 5)
-            await asyncio.wait([died, waiting])
-            assert kinds([died]) == [LaneDiedError]
-            assert answers([waiting]) == [[5]]
-            await until(lambda: running.ready)
-
-    asyncio.run(main())
-    assert refused == ["lane-0"] * 3
-
-
-@dying
-def test_stopping_with_a_dead_lane(small_store: Path) -> None:
-    model = fake_model(1, session=Mortal())
-
-    async def main() -> list[Any]:
-        async with Engine(small_store, lanes=1) as running:
-            task = ask(running, model, 101)
-            await asyncio.sleep(0)
-        return await asyncio.gather(task, return_exceptions=True)
-
-    (error,) = asyncio.run(asyncio.wait_for(main(), 60))
-    assert isinstance(error, LaneDiedError | EngineStoppedError)
-
-
-class Fading(FakeSession):
-    """A session that runs no more from some time on, as after an error of a device."""
-
-    broken = False
-
-    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
-        if self.broken:
-            raise RuntimeError("the device is gone")
-        return super().run(outputs, feeds, options)
-
-
-def test_a_model_that_fails_at_its_own_golden_input_is_reported(
-    small_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = Fading()
-    model = fake_model(session=session)
-    faults: list[tuple[Model, str]] = []
-
-    async def main() -> None:
-        async with Engine(small_store, lanes=1) as running:
-            monkeypatch.setattr(running.repository, "fault", lambda *fault: faults.append(fault))
-            await ask(running, model, 1)
-            poisonous = ask(running, model, POISON + 1)
-            await asyncio.wait([poisonous])
-            await ask(running, model, 2)
-            assert not faults  # the request was to blame
-            session.broken = True
-            running._doubted.clear()  # a second later
-            failed = [ask(running, model, n) for n in range(3)]
-            await asyncio.wait(failed)
-            await until(lambda: bool(faults))
-            assert kinds(failed) == [RuntimeError] * 3
-
-    asyncio.run(main())
-    assert [(broken, reason.count("device is gone")) for broken, reason in faults] == [(model, 2)]
-
-
-@dying
-def test_nobody_waits_forever(small_store: Path) -> None:
-    """Lanes die in the middle of everything; each request gets an answer or an error."""
-    model = fake_model(2, session=Mortal())
-
-    async def main() -> list[Any]:
-        async with Engine(small_store, lanes=2) as running:
-            waits: list[Awaitable[Any]] = [ask(running, model, *range(n % 5 + 1)) for n in range(100)]
-            waits[10:10] = [ask(running, model, 101 + n) for n in range(10)]
-            return await asyncio.gather(*waits, return_exceptions=True)
-
-    got = asyncio.run(asyncio.wait_for(main(), 60))
-    assert sum(isinstance(answer, dict) for answer in got) >= 80
-    assert all(isinstance(answer, dict | LaneDiedError) for answer in got)

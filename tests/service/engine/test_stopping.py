@@ -1,0 +1,58 @@
+"""What becomes of requests when the engine stops."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import Engine
+from service.engine import EngineStoppedError, LaneDiedError, Model
+from tests.service.engine.asking import Gate, ask
+from tests.service.engine.fakes import POISON, Mortal, fake_model
+
+
+def test_stopping_finishes_what_runs_and_drops_the_rest(small_store: Path, gate: Gate) -> None:
+    model = fake_model(1, session=gate)
+
+    async def main() -> list[Any]:
+        running = Engine(small_store, lanes=1)
+        async with running:
+            tasks = [ask(running, model, n) for n in (1, 2)]
+            await asyncio.to_thread(gate.started.acquire)
+            asyncio.get_running_loop().call_later(0.01, gate.open.set)
+        tasks.append(ask(running, model, 3))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, *rest = asyncio.run(main())
+    assert first["h_next"] == 1
+    assert [type(error) for error in rest] == [EngineStoppedError] * 2
+
+
+def test_stopping_drops_the_halves_of_a_batch_that_failed(
+    small_store: Path, gate: Gate, gated: Model
+) -> None:
+    async def main() -> list[Any]:
+        async with Engine(small_store, lanes=1) as running:
+            tasks = [ask(running, gated, POISON + 1 + n) for n in range(4)]
+            await asyncio.to_thread(gate.started.acquire)
+            asyncio.get_running_loop().call_later(0.01, gate.open.set)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(main())] == [EngineStoppedError] * 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_stopping_with_a_dead_lane(small_store: Path) -> None:
+    model = fake_model(1, session=Mortal())
+
+    async def main() -> list[Any]:
+        async with Engine(small_store, lanes=1) as running:
+            task = ask(running, model, 101)
+            await asyncio.sleep(0)
+        return await asyncio.gather(task, return_exceptions=True)
+
+    (error,) = asyncio.run(asyncio.wait_for(main(), 60))
+    assert isinstance(error, LaneDiedError | EngineStoppedError)
