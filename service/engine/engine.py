@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 MAX_ROWS = 32
 _RETRY_SECONDS = 1.0
 _STALLED_SECONDS = 60.0  # no batch takes as long; a lane in it will not come back
+_STOP_SECONDS = 10.0  # for what runs when the engine is stopped
 
 
 class Engine:
@@ -80,7 +81,8 @@ class Engine:
         self._scheduler: Scheduler
         self._lanes: list[Lane] = []
         self._free: list[Lane] = []
-        self._ailing: set[int] = set()  # lanes that died, until another one in their place has run something
+        # Lanes that died, until another one in their place has run a golden input; of which model it is to.
+        self._ailing: dict[int, Model | None] = {}
         self._doubted: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  # until when not again
         self._running = False
         self._dispatching = False
@@ -224,15 +226,21 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish what runs; what is still queued ends in `EngineStoppedError`."""
+        """Finish what runs; what is still queued ends in `EngineStoppedError`, and what does not finish in
+        ten seconds, in `LaneDiedError`.
+        """
         self._running = False
         await self.repository.stop()
         self._scheduler.stop()
         for lane in self._lanes:
             lane.stop()
-        for lane in self._lanes:
-            await asyncio.to_thread(lane.thread.join)
-        await asyncio.sleep(0)  # for what the lanes finished last
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                for lane in self._lanes:
+                    await lane.ended.wait()
+        except TimeoutError:
+            for lane in self._lanes:
+                self._give_up(lane)
 
     @property
     def _stalled(self) -> list[Lane]:
@@ -267,7 +275,7 @@ class Engine:
             return
         lane.batch = None
         if lane.number in self._ailing:
-            self._tried(lane, batch, outcome)
+            self._tried(lane, outcome)
             return
         self._free.append(lane)
         if isinstance(outcome, Exception):
@@ -283,12 +291,23 @@ class Engine:
         """A lane's thread ended by itself. Its requests fail, and another takes its place."""
         batch, lane.batch = lane.batch, None
         log.error("lane died", lane=lane.number, rows=batch.rows if batch else 0)
-        self._ailing.add(lane.number)
+        again = lane.number in self._ailing
+        self._ailing[lane.number] = None
         if lane in self._free:
             self._free.remove(lane)
         if batch is not None:
             self._scheduler.abandon(batch, LaneDiedError("the thread that ran the request ended; try again"))
-        self._replace(lane.number)
+        if again:  # of the golden input, and so may the next
+            self._loop.call_later(_RETRY_SECONDS, self._replace, lane.number)
+        else:
+            self._replace(lane.number)
+
+    def _give_up(self, lane: Lane) -> None:
+        """Do not wait for a lane's run. Its thread goes with the process."""
+        batch, lane.batch = lane.batch, None
+        if batch is not None:
+            log.error("lane given up", lane=lane.number, rows=batch.rows)
+            self._scheduler.abandon(batch, LaneDiedError("the engine was stopped, and the run did not end"))
 
     def _replace(self, number: int) -> None:
         if not self._running:
@@ -299,22 +318,33 @@ class Engine:
             log.error("lane cannot be replaced", lane=number, reason=str(error))
             self._loop.call_later(_RETRY_SECONDS, self._replace, number)
         else:
-            self._try(lane, next(iter(self.models.values())))
+            self._try(lane)
 
-    def _try(self, lane: Lane, model: Model) -> None:
+    def _try(self, lane: Lane) -> None:
         """Have a lane run a golden input before it is given anything else."""
-        if self._running:
-            inputs, outputs = golden(model)
-            request = Request(self._layout(model), inputs, outputs, _ignore)
-            lane.start(Batch([Piece(request, 0, request.rows)], self._loop.time(), 0.0))
-
-    def _tried(self, lane: Lane, batch: Batch, outcome: Answer) -> None:
-        if isinstance(outcome, Exception):
-            log.error("lane does not run", lane=lane.number, reason=str(outcome))
-            self._loop.call_later(_RETRY_SECONDS, self._try, lane, batch.layout.model)
+        if not self._running:
             return
+        model = self._ailing[lane.number] = next(iter(self.models.values()), None)
+        if model is None:  # nothing to try it with
+            self._recovered(lane)
+            return
+        inputs, outputs = golden(model)
+        request = Request(self._layout(model), inputs, outputs, _ignore)
+        lane.start(Batch([Piece(request, 0, request.rows)], self._loop.time(), 0.0))
+
+    def _tried(self, lane: Lane, outcome: Answer) -> None:
+        if not isinstance(outcome, Exception):
+            self._recovered(lane)
+            return
+        log.error("lane does not run", lane=lane.number, reason=str(outcome))
+        model, self._ailing[lane.number] = self._ailing[lane.number], None
+        if model is not None and self._running:
+            self._fault(model, outcome, "a lane died")
+        self._loop.call_later(_RETRY_SECONDS, self._try, lane)
+
+    def _recovered(self, lane: Lane) -> None:
         log.info("lane replaced", lane=lane.number)
-        self._ailing.discard(lane.number)
+        del self._ailing[lane.number]
         self._free.append(lane)
         self._dispatch()
 
@@ -329,9 +359,12 @@ class Engine:
 
         def checked(answer: Answer) -> None:
             if isinstance(answer, Exception) and self._running:
-                self.repository.fault(model, f"it fails at its own golden input ({answer}), after {error}")
+                self._fault(model, answer, error)
 
         self.submit(model, inputs, outputs, checked, priority=1, bounded=False)
+
+    def _fault(self, model: Model, error: Exception, after: object) -> None:
+        self.repository.fault(model, f"it fails at its own golden input ({error}), after {after}")
 
 
 def _ignore(_: Answer) -> None:

@@ -29,6 +29,7 @@ class Lane:
         number: as given.
         batch: what runs, None while the lane is free.
         thread: its own.
+        ended: set when the thread has ended, or is about to.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Lane:
     ) -> None:
         self.number = number
         self.batch: Batch | None = None
+        self.ended = asyncio.Event()
         self._loop = loop
         self._finished = finished
         self._died = died
@@ -66,9 +68,19 @@ class Lane:
                     outcome = batch.run()
                 except Exception as error:
                     outcome = error
-                self._loop.call_soon_threadsafe(self._finished, self, batch, outcome)
+                self._tell(self._finished, self, batch, outcome)
                 del batch, outcome  # a free lane keeps nobody's tensors
             told = True
         finally:
-            if not told:
-                self._loop.call_soon_threadsafe(self._died, self)
+            self._tell(self._end, told)
+
+    def _end(self, told: bool) -> None:
+        self.ended.set()
+        if not told:
+            self._died(self)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            return  # the loop is closed: nobody waited for this lane any more

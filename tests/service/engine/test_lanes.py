@@ -78,6 +78,83 @@ def test_a_lane_that_cannot_be_replaced_yet_is_tried_again(
     assert refused == ["lane-0"] * 3
 
 
+@dying
+def test_a_lane_that_dies_while_no_model_is_served_is_replaced(small_store: Path) -> None:
+    held = fake_model(1, session=Mortal())  # as a stream holds one
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            for name in [*running.models]:
+                running.repository.unload(name)
+            died = ask(running, held, 101)
+            await asyncio.wait([died])
+            assert kinds([died]) == [LaneDiedError]
+            await until(lambda: running.ready)
+            await ask(running, held, 5)
+            await running.repository.load("digits")
+            await ask(running, running.model("digits"), 6)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def serve(running: Engine, session: FakeSession) -> None:
+    """As if that session were what had been loaded for digits."""
+    running.repository._versions["digits", 1].model = fake_model(1, session=session)
+    running.repository._changed()
+
+
+@dying
+def test_a_model_that_a_new_lane_cannot_run_is_loaded_anew(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.engine._RETRY_SECONDS", 0.01)
+
+    class Broken(Mortal):
+        def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> Any:
+            super().run(outputs, feeds, options)
+            raise RuntimeError("the device is gone")
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            serve(running, Broken())
+            await asyncio.wait([ask(running, running.model("digits"), 101)])
+            await until(lambda: running.ready)
+            assert running.repository.loads["loaded"] == 3
+            await ask(running, running.model("digits"), 5)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@dying
+def test_lanes_that_die_of_the_golden_input_are_replaced_at_leisure(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.engine._RETRY_SECONDS", 0.1)
+
+    class Deadly(FakeSession):
+        deaths, healed = 0, False
+
+        def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> Any:
+            if self.healed:
+                return super().run(outputs, feeds, options)
+            self.deaths += 1
+            raise SystemExit
+
+    session = Deadly()
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            serve(running, session)
+            await asyncio.wait([ask(running, running.model("digits"), 1)])
+            await asyncio.sleep(0.35)
+            assert not running.ready
+            assert 2 <= session.deaths <= 5
+            session.healed = True
+            await until(lambda: running.ready)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 class Fading(FakeSession):
     """A session that runs no more from some time on, as after an error of a device."""
 

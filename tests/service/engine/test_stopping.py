@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,48 @@ def test_stopping_with_a_dead_lane(small_store: Path) -> None:
 
     (error,) = asyncio.run(asyncio.wait_for(main(), 60))
     assert isinstance(error, LaneDiedError | EngineStoppedError)
+
+
+def test_stopping_does_not_wait_for_a_run_that_does_not_end(
+    small_store: Path, gate: Gate, gated: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.engine._STOP_SECONDS", 0.05)
+
+    async def main() -> tuple[Any, threading.Thread]:
+        async with Engine(small_store, lanes=1) as running:
+            task = ask(running, gated, 1)
+            await asyncio.to_thread(gate.started.acquire)
+            thread = running._lanes[0].thread
+        return (await asyncio.gather(task, return_exceptions=True))[0], thread
+
+    error, thread = asyncio.run(asyncio.wait_for(main(), 60))
+    assert isinstance(error, LaneDiedError)
+    assert str(error) == "the engine was stopped, and the run did not end"
+    gate.open.set()  # what it tells now, it tells nobody
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+ROOT = Path(__file__).resolve().parents[3]
+HANGING = """
+import asyncio, sys
+from pathlib import Path
+from service.engine import Engine, engine
+from tests.service.engine.asking import Gate, ask
+from tests.service.engine.fakes import fake_model
+
+async def main():
+    async with Engine(Path(sys.argv[1]), lanes=1) as running:
+        task = ask(running, fake_model(session=gate), 1)
+        await asyncio.to_thread(gate.started.acquire)
+    await asyncio.wait([task])
+
+engine._STOP_SECONDS = 0.05
+gate = Gate()
+asyncio.run(main())
+"""
+
+
+def test_a_process_ends_though_a_run_does_not(small_store: Path) -> None:
+    command = [sys.executable, "-c", HANGING, small_store]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 0
