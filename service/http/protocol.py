@@ -16,17 +16,20 @@ from service.http.refusals import Refusal, Refusals
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_HEAD = 2**16  # bytes; what arrives in one piece with its end is taken anyway
+_LONGEST_HEAD = 2**16  # bytes, of trailers too; what arrives in one piece with its end is taken anyway
+_PROBES = b"/v2/health/"
+_SPARE_CONNECTIONS = 8  # for probes
 _MUCH = 2**63  # bytes
 
 
 class HTTPProtocol(HttpToolsProtocol):
     """Ends connections whose request's head does not arrive in time, or grows too long, and those that do not
     take their answer. Uvicorn would keep them for as long as the client likes. While a request is being
-    answered its deadline counts.
+    answered its deadline counts. What ends a connection is answered after all requests that came before it.
 
     Args:
-        connections: how many there may be; one more is told so and closed.
+        connections: how many there may be. A few more may ask for the server's health, so that one that has
+            much to do is not taken for a dead one; all others are told so and closed.
         head_seconds: how long a head may take, counted from the connection's beginning for the first; also
             what is left for the rest of a body that was answered without being read.
         answer_seconds: how long a client may take nothing of an answer.
@@ -49,7 +52,10 @@ class HTTPProtocol(HttpToolsProtocol):
         self._answer_seconds = answer_seconds
         self._refusals = refusals
         self._in_head = True  # what arrives next is a head's
-        self._head_size = 0
+        self._head_size = 0  # bytes since the last ones that were a body's: of a head, or of trailers
+        self._spare = False  # only probes may use this connection
+        self._unanswered = 0  # requests
+        self._last_words: bytes | None = None  # a refusal; nothing that comes after its cause counts
         self._head_timer: asyncio.TimerHandle | None = None
         self._upgraded = False
         self._unsent = 0  # bytes of answers, when it was last looked
@@ -57,13 +63,10 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._most_connections:
-            self._refuse(
-                Refusal.CONNECTIONS,
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self._most_connections} connections are open, and no more may be",
-                "fewer connections, each used for many requests",
-            )
+        beyond = len(self.connections) - self._most_connections
+        self._spare = beyond > 0
+        if beyond > _SPARE_CONNECTIONS:
+            self._refuse_connection()
         else:
             self._await_client()
 
@@ -74,40 +77,65 @@ class HTTPProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_size += len(data)
+        if self._last_words is not None:
+            return
+        self._head_size += len(data)
         super().data_received(data)
-        if self._in_head and self._head_size > _LONGEST_HEAD:
+        if self._head_size > _LONGEST_HEAD:
+            what = "head has" if self._in_head else "trailers have"
             self._refuse(
                 Refusal.HEAD_TOO_LARGE,
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"the head has {self._head_size} bytes and no end",
+                f"the {what} {self._head_size} bytes and no end",
                 f"at most {_LONGEST_HEAD} bytes",
             )
         elif self._head_timer is None and not self._answering() and not self._upgraded:
             self._await_client()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers are nobody's
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._stop_awaiting()
+        if self._spare and not self.url.startswith(_PROBES):
+            self._refuse_connection()
         self._in_head = False
+        self._head_size = 0
+        if self._last_words is not None:
+            return
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # else it is a WebSocket's handshake
+            self._unanswered += 1
             self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
+            self.cycle.keep_alive &= not self._spare
+
+    def on_body(self, body: bytes) -> None:
+        self._head_size = 0
+        if self._last_words is None:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_size = 0
-        super().on_message_complete()
+        if self._last_words is None:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._unanswered -= 1
         super().on_response_complete()
+        if self._last_words is not None and not self._answering():
+            self._end()
         if self.transport.get_write_buffer_size():
             self._watch_answer()
 
     def handle_websocket_upgrade(self) -> None:
-        self._upgraded = True
-        super().handle_websocket_upgrade()
+        if self._answering():  # the connection is not the WebSocket's yet
+            self.send_400_response("a WebSocket's handshake came before the answer to an earlier request")
+        if self._last_words is None:
+            self._upgraded = True
+            super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -124,7 +152,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._unanswered > 0
 
     def _await_client(self) -> None:
         self._head_timer = self.loop.call_later(self._head_seconds, self._late)
@@ -160,20 +188,53 @@ class HTTPProtocol(HttpToolsProtocol):
         elif unsent:
             self._watch_answer()
 
-    def _refuse(self, reason: Refusal, status: HTTPStatus, detail: str, expected: str | None = None) -> None:
-        """Answer what has not become a request."""
+    def _refuse_connection(self) -> None:
+        self._refuse(
+            Refusal.CONNECTIONS,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{self._most_connections} connections are open, and no more may be",
+            "fewer connections, each used for many requests",
+            {"Retry-After": "1"},
+        )
+
+    def _refuse(
+        self,
+        reason: Refusal,
+        status: HTTPStatus,
+        detail: str,
+        expected: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Answer what has not become a request, and end the connection."""
         self._stop_awaiting()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._last_words is not None:
             return
         self._refusals[reason] += 1
-        # What comes in the middle of an answer, or before that of an earlier request, would be taken for it.
-        if not self._answering() or (self.cycle.more_body and not self.cycle.response_started):
-            path = self.url.decode("latin-1")
-            with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
-                response = respond(StatusProblem(status, detail, expected), path, {"Connection": "close"})
-                log.info("connection refused", reason=reason, status=int(status))
-            lines = [name + b": " + value for name, value in secured(response.raw_headers, path)]
-            self.transport.write(STATUS_LINE[status] + b"\r\n".join([*lines, b"", bytes(response.body)]))
+        path = self.url.decode("latin-1")
+        with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
+            response = respond(
+                StatusProblem(status, detail, expected), path, {"Connection": "close"} | (headers or {})
+            )
+            log.info("connection refused", reason=reason, status=int(status))
+        lines = [name + b": " + value for name, value in secured(response.raw_headers, path)]
+        answer = STATUS_LINE[status] + b"\r\n".join([*lines, b"", bytes(response.body)])
+        if self._in_head:
+            self._last_words = answer
+        elif self.pipeline:  # the newest request is what is refused, and has not begun
+            self.pipeline.popleft()
+            self._unanswered -= 1
+            self._last_words = answer
+        else:  # it is the only one; once its answer has begun, nothing more can be said
+            said = not self._answering() or self.cycle.response_started
+            self._unanswered = 0
+            self._last_words = b"" if said else answer
+        if not self._answering():  # else it would be taken for the answer to an earlier request
+            self._end()
+
+    def _end(self) -> None:
+        """Say the last words."""
+        if self._last_words and not self.transport.is_closing():
+            self.transport.write(self._last_words)
         self.transport.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -18,8 +19,21 @@ from uvicorn.server import ServerState
 
 from service.http.protocol import HTTPProtocol
 from service.http.refusals import Refusal
+from tests.service.faults.load import wait_until
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
+POST_HEAD = b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+CHUNKED = b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+UPGRADE = (
+    b"GET /v1/frames/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def digit_request() -> bytes:
+    """A question that takes its time."""
+    body = json.dumps({"pixels": [0, 1] * 392}).encode()
+    return f"POST /v1/digits HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +192,95 @@ def test_connections_are_bounded(strict_server: Any) -> None:
         connections = [stack.enter_context(connect(strict_server)) for _ in range(30)]
         answers = [rest(connection) for connection in connections]
         turned_away = [answer for answer in answers if answer]
-        assert len(turned_away) >= 30 - 8
-        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in turned_away)
+        assert len(turned_away) >= 30 - 8 - 8  # of which so many wait for a probe
+        assert all(answer.startswith(b"HTTP/1.1 429 ") for answer in turned_away)
+        assert all(b"\r\nretry-after: 1\r\n" in answer for answer in turned_away)
         assert all(b"8 connections are open, and no more may be" in answer for answer in turned_away)
     assert refused(strict_server, "connections") >= len(turned_away)
+
+
+def test_probes_are_answered_when_no_more_connections_may_be(serve: Any, small_store: Path) -> None:
+    """Else a load balancer would take a busy server for a dead one."""
+    with serve("--store", small_store, "--max-connections", 1) as server, connect(server) as only:
+        only.sendall(GET + b"\r\n")
+        assert only.recv(65536).startswith(b"HTTP/1.1 200 ")
+        only.sendall(POST_HEAD)  # and is kept
+        for path, status in ((b"/v2/health/live", b"200"), (b"/v2/health/ready", b"200"), (b"/v2", b"429")):
+            with connect(server) as probe:
+                probe.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                answer = rest(probe)  # to the end: it is not kept
+            assert answer.startswith(b"HTTP/1.1 " + status)
+        with connect(server) as probe:
+            probe.sendall(GET + b"\r\nGET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert rest(probe).count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("start", [b"A: ", b"A: b\r\n"])
+def test_endless_trailers_are_refused_while_they_arrive(small_server: Any, start: bytes) -> None:
+    filling = b"A: b\r\n" if start.endswith(b"\n") else b"abcdef"
+    before = refused(small_server, "head_too_large")
+    with connect(small_server) as connection:
+        connection.sendall(CHUNKED + b"2\r\n{}\r\n0\r\n" + start)
+        with suppress(ConnectionError):
+            for _ in range(64):  # a megabyte
+                connection.sendall(filling * 2731)
+        answer = rest(connection)
+    assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+    assert refused(small_server, "head_too_large") == before + 1
+
+
+def test_trailers_are_no_headers(small_server: Any) -> None:
+    with connect(small_server) as connection:
+        for size in (1, 5000):  # more than the limit together, but each is of another request
+            for _ in range(5):
+                trailers = b"X-Request-ID: trailer\r\n" * size
+                connection.sendall(CHUNKED + b"2\r\n{}\r\n0\r\n" + trailers[:50_000] + b"\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 422 ")
+                assert b"trailer" not in answer
+
+
+def test_chunks_are_no_trailers(small_server: Any) -> None:
+    """However little is in each."""
+    with connect(small_server) as connection:
+        connection.sendall(CHUNKED)
+        for _ in range(30):
+            connection.sendall(b"1\r\n \r\n" * 1000)  # nine times as much as there may be in a head
+        connection.sendall(b"2\r\n{}\r\n0\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", CHUNKED + b"nonsense\r\n", UPGRADE]
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_came_before_a_refusal_is_answered_first(small_server: Any, count: int, wrong: bytes) -> None:
+    """Else the refusal would be taken for the answer to the first request."""
+    before = refused(small_server, "invalid_http")
+    with connect(small_server) as connection:
+        connection.sendall(digit_request() * count + wrong)
+        answers = rest(connection).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200"] * count + [b"400"]
+    assert all(b'"digit":' in answer for answer in answers[:-1])
+    assert refused(small_server, "invalid_http") == before + 1
+
+
+def test_a_request_that_breaks_is_refused_at_once(small_server: Any) -> None:
+    """In its body, while the application waits for the rest; and not a second time once it is answered."""
+    with connect(small_server) as connection:
+        connection.sendall(CHUNKED)
+        time.sleep(0.1)
+        connection.sendall(b"nonsense\r\n")
+        assert rest(connection).count(b"HTTP/1.1 400 ") == 1
+    with connect(small_server) as connection:
+        connection.sendall(CHUNKED.replace(b"/v1/digits", b"/nothing"))
+        answer = connection.recv(65536)
+        connection.sendall(b"nonsense\r\n")
+        answer += rest(connection)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_who_does_not_take_an_answer_is_cut_off(strict_server: Any) -> None:
@@ -196,8 +295,7 @@ def test_who_does_not_take_an_answer_is_cut_off(strict_server: Any) -> None:
                 connection.sendall(request)
             except OSError:
                 break
-        while refused(strict_server, "answer_stalled") == before:
-            pass
+        wait_until(lambda: refused(strict_server, "answer_stalled") > before, "cut off")
     assert "answer stalled" in [line["event"] for line in strict_server.log()]
 
 
