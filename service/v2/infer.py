@@ -6,6 +6,7 @@ import time
 
 from fastapi import Request, Response
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from starlette.requests import ClientDisconnect
 
 from service.engine import Engine, Model, Tensor
 from service.http.deadline import deadline
@@ -56,17 +57,19 @@ class Inference:
                 raise StatusProblem(
                     415, f"the body has the content encoding {quote(value.decode('latin-1'))}; expected none"
                 )
-        body = await request.body()
+        body = await _body(request)
         admitted = time.monotonic()
         message = parse(body, length)
         path = request.path_params
         owner = request.scope.get("momentum.key", "")
-        model = self._model(path["model"], path.get("version"), message.parameters.sequence, owner)
+        parameters = message.parameters
+        model = self._model(path["model"], path.get("version"), parameters.sequence, owner)
         signature = self._signatures.of(model)
         asked = read(message, signature)
-        timeout = message.parameters.timeout
+        del body, message  # of what was sent, only tensors wait: the engine's limits count nothing else
+        timeout = parameters.timeout
         when = deadline(request) if timeout is None else min(deadline(request), admitted + timeout)
-        outputs = await while_connected(request, self._run(model, asked, message.parameters, owner, when))
+        outputs = await while_connected(request, self._run(model, asked, parameters, owner, when))
         answer, length_of_json = render(asked, signature, outputs)
         if length_of_json is None:
             return Response(answer, media_type="application/json")
@@ -109,3 +112,20 @@ class Inference:
                 f"the model does not run from what is given as {', '.join(states)}; expected a state that an "
                 "output of it was"
             ) from error
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, which `Request.body` would keep for as long as the request.
+
+    Raises:
+        ClientDisconnect: the client has left before it had sent all.
+    """
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        part = await request.receive()
+        if part["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(part.get("body", b""))
+        more = part.get("more_body", False)
+    return b"".join(chunks)

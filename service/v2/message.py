@@ -12,7 +12,13 @@ from service.v2 import parameters as parameters_
 from service.v2.errors import InvalidRequestError
 from service.v2.parameters import Parameters
 
-MAX_JSON_BYTES = 2**23  # 50 ms of the event loop; what is larger can come as bytes, which cost it nothing
+# JSON is read on the event loop: orjson keeps Python's lock, so that another thread would hold up the loop
+# all the same. The worst within these bounds, a million digits in short rows, takes 70 ms until it is a
+# tensor; images take 10.
+MAX_JSON_BYTES = 2**21  # 130 images or more; what is larger can come as bytes, which cost nothing
+# An empty list is three bytes of JSON and many times that in memory: 2 MiB of them were 150 ms and 70 MB.
+MAX_JSON_CONTAINERS = 2**14
+MAX_ID = 1024  # characters; kept while the request waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,14 @@ def _parse(body: bytes, text: bytes, start: int | None) -> Message:
             f"the request has {len(text)} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
             "tensors as binary data"
         )
+    # Each is two bytes at least. Those in strings are counted too.
+    if len(text) > 2 * MAX_JSON_CONTAINERS:
+        containers = text.count(b"[") + text.count(b"{")
+        if containers > MAX_JSON_CONTAINERS:
+            raise InvalidRequestError(
+                f"the request has {containers} lists and objects; expected at most {MAX_JSON_CONTAINERS}: "
+                "send the tensors' data as flat lists, or as binary data"
+            )
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -76,6 +90,8 @@ def _parse(body: bytes, text: bytes, start: int | None) -> Message:
     id_ = document.get("id")
     if not (id_ is None or isinstance(id_, str)):
         raise InvalidRequestError(f"id is {describe(id_)}; expected a string")
+    if id_ is not None and len(id_) > MAX_ID:
+        raise InvalidRequestError(f"id has {len(id_)} characters; expected at most {MAX_ID}")
     return Message(body, document, start, id_, parameters_.read(parameters_of(document, "the request")))
 
 

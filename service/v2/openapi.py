@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.digits.examples import SEVEN
+from service.v2.message import MAX_ID
 
 _NAME = {"type": "string", "minLength": 1}
 _MODEL = {"name": "model", "in": "path", "required": True, "schema": _NAME, "description": "A model's name."}
@@ -82,7 +83,11 @@ _REQUEST = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": {"type": ["string", "null"], "description": "The answer repeats it."},
+        "id": {
+            "type": ["string", "null"],
+            "maxLength": MAX_ID,
+            "description": "The answer repeats it.",
+        },
         "parameters": {
             **_PARAMETERS,
             "properties": {

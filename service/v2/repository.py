@@ -5,6 +5,7 @@ The store is watched anyway: loading is for a model that was unloaded, or for no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -12,7 +13,10 @@ from fastapi import Request, Response
 
 from service.engine import Engine
 from service.engine.repository import State
+from service.http.words import describe, quote
 from service.v2.errors import InvalidRequestError
+
+_MOST_BYTES = 2**16  # of a body
 
 
 class RepositoryEndpoints:
@@ -32,7 +36,7 @@ class RepositoryEndpoints:
         document = await _document(request, {"ready"})
         ready = document.get("ready", False)
         if not isinstance(ready, bool):
-            raise InvalidRequestError(f"ready is {ready!r}; expected true or false")
+            raise InvalidRequestError(f"ready is {describe(ready)}; expected true or false")
         entries = [
             {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
             for entry in self._repository.index()
@@ -44,9 +48,9 @@ class RepositoryEndpoints:
         """Serve a model that was unloaded, or look at its files now. Answers when it is ready."""
         document = await _document(request, {"parameters"})
         if document.get("parameters"):
-            names = ", ".join(document["parameters"])
             raise InvalidRequestError(
-                f"the parameters are {names}; expected none: models come from the store"
+                f"the parameters are {_names(document['parameters'])}; expected none: models come from the "
+                "store"
             )
         await self._repository.load(request.path_params["model"])
         return Response()
@@ -58,7 +62,7 @@ class RepositoryEndpoints:
         document = await _document(request, {"parameters"})
         unknown = set(document.get("parameters") or {}) - {"unload_dependents"}
         if unknown:
-            raise InvalidRequestError(f"there is no parameter {', '.join(sorted(unknown))}")
+            raise InvalidRequestError(f"there is no parameter {_names(unknown)}")
         self._repository.unload(request.path_params["model"])
         return Response()
 
@@ -72,6 +76,8 @@ async def _document(request: Request, names: set[str]) -> dict[str, Any]:
     body = await request.body()
     if not body:
         return {}
+    if len(body) > _MOST_BYTES:
+        raise InvalidRequestError(f"the body has {len(body)} bytes; expected at most {_MOST_BYTES}")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -80,6 +86,12 @@ async def _document(request: Request, names: set[str]) -> dict[str, Any]:
         raise InvalidRequestError(f"the body is no object with {' or '.join(sorted(names))}")
     if unknown := document.keys() - names:
         raise InvalidRequestError(
-            f"the body has {', '.join(sorted(unknown))}; expected {' or '.join(sorted(names))} or nothing"
+            f"the body has {_names(unknown)}; expected {' or '.join(sorted(names))} or nothing"
         )
     return document
+
+
+def _names(names: Iterable[str]) -> str:
+    """Names that were sent, in quotes, as many as an error should have."""
+    first = sorted(names)[:8]
+    return ", ".join([quote(name) for name in first])

@@ -23,6 +23,7 @@ from service.v2.signature import Signature, TensorType
 from service.v2.tensors import from_bytes, from_json
 
 MAX_ELEMENTS = 2**20  # of a tensor: 1337 images, or two minutes of speech, in one piece
+_SMALL = 2**12  # bytes of JSON that may be kept for the tensors behind it
 
 _NOT_OFFERED = ("shared_memory_region", "classification")
 
@@ -137,7 +138,9 @@ class _Reader:
                     f"input {type_.name!r}: binary_data_size is {describe(size)}; the body has "
                     f"{len(self._body) - offset} bytes left for it"
                 )
-            inputs[type_.name] = from_bytes(self._body, offset, size, type_, shape)
+            tensor = from_bytes(self._body, offset, size, type_, shape)
+            # A view keeps the body, with JSON that may be much larger than the tensor.
+            inputs[type_.name] = tensor.copy() if start is not None and start > _SMALL else tensor
             offset += size
         if offset is not None and offset < len(self._body):
             raise InvalidRequestError(
@@ -180,7 +183,7 @@ class _Reader:
                     fits = fits and size == expected
                 elif self._sizes.setdefault(expected, size) != size:
                     raise InvalidRequestError(
-                        f"input {type_.name!r} has the shape {shape}: its {expected} is {size}; "
+                        f"input {type_.name!r} has the shape {_show(shape)}: its {expected} is {size}; "
                         f"expected {self._sizes[expected]}, as in the inputs before it"
                     )
         if not fits:

@@ -126,3 +126,13 @@ def test_generated_requests_get_documented_answers(server: Any) -> None:
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         check()
+
+
+def test_bodies_that_are_long(server: Any) -> None:
+    """Names that a client made up are not repeated at length, and so much JSON is not even read."""
+    path = "/v2/repository/index"
+    name = "x" * 1000
+    error = server.client.post(path, json={name: 1}).json()["error"]
+    assert error == f"the body has '{'x' * 40}...'; expected ready or nothing"
+    error = server.client.post(path, content=b"[" + b"[]," * 2**15 + b"[]]").json()["error"]
+    assert error == f"the body has {3 * 2**15 + 4} bytes; expected at most 65536"

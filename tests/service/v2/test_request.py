@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exports.card import Card
 from service.v2.errors import InvalidRequestError
-from service.v2.message import MAX_JSON_BYTES, parse
+from service.v2.message import MAX_ID, MAX_JSON_BYTES, MAX_JSON_CONTAINERS, parse
 from service.v2.request import MAX_ELEMENTS, InferRequest
 from service.v2.request import read as read_message
 from service.v2.signature import Signature
@@ -176,6 +176,11 @@ WRONG = [
         "input 'lengths' has the shape [3]: its batch is 3; expected 2, as in the inputs before it",
     ),
     (
+        {"inputs": [PIXELS, {"name": "h", "shape": [3, "x" * 1000], "datatype": "FP32", "data": []}]},
+        f"input 'h' has the shape [3, the string '{'x' * 40}...']: its batch is 3; expected 2, as in the "
+        "inputs before it",
+    ),
+    (
         {"inputs": [PIXELS, {"name": "h", "shape": [2, 2], "datatype": "FP32", "data": [0] * 4}]},
         "input 'h' has the shape [2, 2]; expected [-1, 1], where -1 is any size from 1 on",
     ),
@@ -229,6 +234,25 @@ def test_too_much_json() -> None:
     assert refused(b" " * (MAX_JSON_BYTES + 1)) == (
         f"the request has {MAX_JSON_BYTES + 1} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
         "tensors as binary data"
+    )
+
+
+@pytest.mark.parametrize("container", ["[]", "{}", "[[[[[]]]]]", '{"x":[]}'])
+def test_too_many_lists_and_objects(container: str) -> None:
+    """They would take many times as much memory as the text, and hold up the event loop."""
+    most = (MAX_JSON_CONTAINERS - 4) // (container.count("[") + container.count("{"))
+    start, end = '{"inputs":[],"parameters":{"x":[', "]}}"
+    assert "is missing" in refused(f"{start}{','.join([container] * most)}{end}".encode())
+    assert refused(f"{start}{','.join([container] * (most + 4))}{end}".encode()).endswith(
+        f"lists and objects; expected at most {MAX_JSON_CONTAINERS}: send the tensors' data as flat lists, "
+        "or as binary data"
+    )
+
+
+def test_a_long_id() -> None:
+    assert asked({"id": "x" * MAX_ID, "inputs": [PIXELS]}).id == "x" * MAX_ID
+    assert refused(json.dumps({"id": "x" * (MAX_ID + 1)}).encode()) == (
+        f"id has {MAX_ID + 1} characters; expected at most {MAX_ID}"
     )
 
 
