@@ -87,6 +87,11 @@ class Settings(BaseSettings):
         ge=1,
         description="refuse longer request bodies",
     )
+    max_bodies_bytes: int = Field(
+        512 * 2**20,
+        ge=1,
+        description="bytes of request bodies held at a time, of all requests; more get 429",
+    )
     max_image_pixels: int = Field(
         50_000_000,
         ge=1,

@@ -14,7 +14,7 @@ from service.http.headers import header
 from service.http.keys import Access, Key, Keys
 from service.http.problems import Problem, StatusProblem, respond
 from service.http.ratelimit import TokenBucket
-from service.http.refusals import Refusal, Refusals
+from service.http.refusals import Refusal, Refusals, Refused
 
 SUBPROTOCOL = "momentum"  # which a browser's WebSocket asks for besides the one that holds its key
 _BEARER = "bearer."
@@ -55,7 +55,7 @@ class AccessControl:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._admit(scope)
-        except _Refused as refused:
+        except Refused as refused:
             self.refusals[refused.reason] += 1
             await respond(refused.problem, scope["path"], refused.headers)(scope, receive, send)
             return
@@ -103,7 +103,7 @@ class AccessControl:
             bucket = self._buckets[key.name] = TokenBucket(key.rate, burst, now)
         wait = bucket.take(now)
         if wait:
-            raise _Refused(
+            raise Refused(
                 Refusal.RATE_LIMITED,
                 Problem(
                     HTTPStatus.TOO_MANY_REQUESTS,
@@ -120,16 +120,8 @@ def is_admin(scope: Scope) -> bool:
     return bool(scope["momentum.admin"]) if "momentum.admin" in scope else _is_local(scope)
 
 
-class _Refused(Exception):  # noqa: N818 - it ends in a problem
-    def __init__(self, reason: Refusal, problem: Problem, headers: dict[str, str]) -> None:
-        super().__init__(str(problem))
-        self.reason = reason
-        self.problem = problem
-        self.headers = headers
-
-
-def _unauthorized(sent: bytes) -> _Refused:
-    return _Refused(
+def _unauthorized(sent: bytes) -> Refused:
+    return Refused(
         Refusal.UNAUTHORIZED,
         StatusProblem(
             HTTPStatus.UNAUTHORIZED,
@@ -140,9 +132,9 @@ def _unauthorized(sent: bytes) -> _Refused:
     )
 
 
-def _forbidden(detail: str, expected: str, challenge: str = "Bearer") -> _Refused:
+def _forbidden(detail: str, expected: str, challenge: str = "Bearer") -> Refused:
     problem = StatusProblem(HTTPStatus.FORBIDDEN, detail, expected)
-    return _Refused(Refusal.FORBIDDEN, problem, {"WWW-Authenticate": challenge})
+    return Refused(Refusal.FORBIDDEN, problem, {"WWW-Authenticate": challenge})
 
 
 def _sent(scope: Scope) -> bytes:

@@ -4,6 +4,7 @@ uncaught errors.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -18,11 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http.counts import RequestCounts
 from service.http.headers import header, secured
 from service.http.problems import Problem, StatusProblem, respond
-from service.http.refusals import Refusal, Refusals
+from service.http.refusals import Refusal, Refusals, Refused
 
 log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_READ_BYTES = 2**16
 _STARTS = {"http.response.start", "websocket.http.response.start"}
 
 _process = secrets.token_hex(12)  # ids tell requests apart and keep no secret: one random number is enough
@@ -36,7 +38,7 @@ def new_request_id() -> str:
 
 class RequestContext:
     """Gives each request an id (the client's, if sane), logs the request, answers 500 to what nothing else
-    caught, and adds the headers that every answer gets.
+    caught and 503 to what has to end with the server, and adds the headers that every answer gets.
 
     The id is in the answer's X-Request-ID and in every line logged meanwhile. The key's name is in the
     request's line if `scope["momentum.key"]` has one.
@@ -72,13 +74,26 @@ class RequestContext:
         except ClientDisconnect:
             status = 499  # nginx's number for it; nobody is left to read an answer
             self.refusals[Refusal.CLIENT_LEFT] += 1
+        except asyncio.CancelledError:  # the server waits no longer; what else is cancelled does not get here
+            if scope["type"] != "http":
+                raise
+            if status is None:
+                problem = Problem(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "Stopping",
+                    "the server is stopping, and the request was not done by then",
+                    "the same request at another server, or when this one is back",
+                )
+                await respond(problem, path, {"Connection": "close"})(scope, receive, send_more)
         except Exception:
             if scope["type"] != "http":
                 raise
             log.exception("request failed")
             if status is not None:  # too late for an answer: the server has to cut the connection
                 raise
-            problem = StatusProblem(500, "the server failed at this request; its log has the details")
+            problem = StatusProblem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this request; its log has the details"
+            )
             await respond(problem, path)(scope, receive, send_more)
         finally:
             if scope["type"] == "http" or status is not None:  # streams tell of themselves
@@ -102,13 +117,17 @@ class RequestContext:
 
 class BodyLimit:
     """Refuses bodies of more than `max_bytes`: by their Content-Length, to which the server holds them, and
-    while they arrive where there is none.
+    while they arrive where there is none. Refuses those with which all bodies together would be more than
+    `all_bytes`; what has arrived of a body counts until its request has ended. Short bodies don't count:
+    there are no more than connections, each of which may hold as much before it is asked for.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, refusals: Refusals) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, all_bytes: int, refusals: Refusals) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.all_bytes = max(max_bytes, all_bytes)  # or the longest could never be sent
         self.refusals = refusals
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,7 +135,9 @@ class BodyLimit:
         elif header(scope, b"transfer-encoding") is not None:
             await self._count(scope, receive, send)
         elif (length := int(header(scope, b"content-length") or 0)) > self.max_bytes:
-            await self._refuse(str(length), scope, receive, send)
+            await self._refuse(self._too_large(str(length)), scope, receive, send)
+        elif length > _READ_BYTES:
+            await self._count(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -128,9 +149,13 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             if message["type"] == "http.request":
-                received += len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                received += size
+                self._held += size
                 if received > self.max_bytes:
-                    raise _BodyTooLargeError
+                    raise self._too_large(f"more than {self.max_bytes}")
+                if self._held > self.all_bytes:
+                    raise self._too_many()
             return message
 
         async def watched_send(message: Message) -> None:
@@ -140,21 +165,31 @@ class BodyLimit:
 
         try:
             await self.app(scope, limited_receive, watched_send)
-        except _BodyTooLargeError:
+        except Refused as refused:
             if answered:
                 raise
-            await self._refuse(f"more than {self.max_bytes}", scope, receive, send)
+            await self._refuse(refused, scope, receive, send)
+        finally:
+            self._held -= received
 
-    async def _refuse(self, size: str, scope: Scope, receive: Receive, send: Send) -> None:
-        self.refusals[Refusal.BODY_TOO_LARGE] += 1
+    def _too_large(self, size: str) -> Refused:
         problem = Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "Body too large",
             f"the body has {size} bytes",
             f"at most {self.max_bytes} bytes",
         )
-        await respond(problem, scope["path"], {"Connection": "close"})(scope, receive, send)
+        return Refused(Refusal.BODY_TOO_LARGE, problem, {})
 
+    def _too_many(self) -> Refused:
+        problem = Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "Overloaded",
+            f"the bodies of all requests together would have more than {self.all_bytes} bytes",
+        )
+        return Refused(Refusal.BODIES, problem, {"Retry-After": "1"})
 
-class _BodyTooLargeError(Exception):
-    pass
+    async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+        self.refusals[refused.reason] += 1
+        response = respond(refused.problem, scope["path"], {"Connection": "close"} | refused.headers)
+        await response(scope, receive, send)

@@ -42,7 +42,7 @@ def build(
     bare = [route for route in app.router.routes if isinstance(route, BareRoute)]
     front: ASGIApp = ShortWay(app, [] if traced else bare)
     # from the inside out
-    front = BodyLimit(front, settings.max_body_bytes, refusals)
+    front = BodyLimit(front, settings.max_body_bytes, settings.max_bodies_bytes, refusals)
     front = RequestDeadline(front, settings.request_seconds, settings.max_request_seconds, refusals)
     front = AccessControl(front, keys, time.monotonic, refusals)
     if settings.cors_origins:

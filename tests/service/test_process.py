@@ -93,14 +93,29 @@ def test_an_idle_server_stops_with_status_0(serve: Serve, small_store: Path, num
         assert all(line["level"] == "info" for line in server.log())
 
 
-def test_a_request_that_takes_too_long_is_given_up(serve: Serve, small_store: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/digits", "/v1/frames", "/v2/models/digits/infer"])
+def test_a_request_that_takes_too_long_is_given_up(serve: Serve, small_store: Path, path: str) -> None:
     with (
         serve("--store", small_store, "--shutdown-seconds", 0) as server,
         socket.create_connection(server.address) as connection,
     ):
-        connection.sendall(b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
         server.client.get("/v2/health/live")
         assert server.stop() == 0
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"connection: close" in head
+        detail = "the server is stopping, and the request was not done by then"
+        if path.startswith("/v2"):
+            assert json.loads(body) == {"error": detail}
+        else:
+            assert json.loads(body)["title"] == "Stopping"
+            assert json.loads(body)["detail"] == detail
+        assert not [line for line in server.log() if "exception" in line]
+        assert [line["status"] for line in server.log() if line["event"] == "request"] == [503]
 
 
 def test_a_taken_port_is_one_clear_line(small_server: Any, small_store: Path) -> None:

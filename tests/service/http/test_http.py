@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from service import Settings, create_app
+from tests.service.faults.load import wait_until
 
 
 @pytest.mark.parametrize(
@@ -162,9 +164,50 @@ def test_a_client_that_leaves_is_logged_and_harms_nothing(small_server: Any) -> 
         connection.sendall(
             b"POST /v1/digits HTTP/1.1\r\nHost: x\r\nX-Request-ID: left\r\nContent-Length: 1000\r\n\r\nhalf"
         )
-    while not (lines := [line for line in small_server.log() if line.get("request_id") == "left"]):
-        small_server.client.get("/v2/health/live")
-    assert [(line["event"], line["status"]) for line in lines] == [("request", 499)]
+    assert [(line["event"], line["status"]) for line in small_server.logged("left")] == [("request", 499)]
+
+
+@pytest.mark.parametrize("path", ["/v1/digits", "/v2/models/digits/infer"])
+def test_bodies_together_are_bounded(serve: Callable[..., Any], small_store: Path, path: str) -> None:
+    """Those that have arrived, however they end."""
+    with (
+        serve("--store", small_store, "--max-body-bytes", 300_000, "--max-bodies-bytes", 500_000) as server,
+        ExitStack() as stack,
+    ):
+
+        def begin(head: str, size: int) -> socket.socket:
+            connection = stack.enter_context(socket.create_connection(server.address, timeout=60))
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + bytes(size))
+            return connection
+
+        def send(size: int, chunked: bool = False) -> httpx.Response:
+            body = bytes(size)
+            response: httpx.Response = server.client.post(path, content=iter([body]) if chunked else body)
+            return response
+
+        leaving = [begin("Content-Length: 300000", 200_000) for _ in range(2)]
+        begin("Content-Length: 300000", 0)  # what is only told takes no room
+        wait_until(lambda: send(150_000).status_code == 429, "full")
+        response = send(150_000, chunked=True)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        message = "the bodies of all requests together would have more than 500000 bytes"
+        assert response.json()["error" if path.startswith("/v2") else "detail"] == message
+        assert send(1000).status_code in (400, 422)
+        text = server.client.get("/metrics").text
+        found = re.search(r'refusals_total{reason="bodies"} (\d+)', text)
+        assert found is not None
+        assert int(found[1]) >= 2
+        leaving.pop().close()
+        wait_until(lambda: send(250_000).status_code in (400, 422), "given back when a client leaves")
+        leaving.pop().sendall(bytes(100_000))
+        for _ in range(5):
+            wait_until(lambda: send(300_000).status_code in (400, 422), "given back with the answer")
+            assert send(300_001, chunked=True).status_code == 413
+
+
+def test_a_single_body_may_be_as_long_as_it_may(serve: Callable[..., Any], small_store: Path) -> None:
+    with serve("--store", small_store, "--max-body-bytes", 300_000, "--max-bodies-bytes", 1) as server:
+        assert server.client.post("/v1/digits", content=bytes(300_000)).status_code == 422
 
 
 def test_an_uncaught_error_shows_nothing_and_logs_all(
