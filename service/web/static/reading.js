@@ -75,7 +75,7 @@ export class Reading {
 
   drawBeliefs(step) {
     const { context, width, height } = prepare(this.beliefs);
-    const [left, right, top, bottom] = [34, width - 20, 10, height - 24];
+    const [left, right, top, bottom] = [42, width - 20, 10, height - 24];
     const x = (at) => left + ((right - left) * at) / STEPS;
     const y = (probability) => bottom - (bottom - top) * probability;
     context.font = "11px system-ui, sans-serif";

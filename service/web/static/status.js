@@ -3,7 +3,7 @@ import { AWAY } from "./problems.js";
 
 const SECONDS = 2;
 
-const percent = ({ name, value }) => `${(100 * value).toFixed(1)} % ${name.replaceAll("_", " ")}`;
+const percent = ({ name, value }) => `${name.replaceAll("_", " ")} ${(100 * value).toFixed(1)} %`;
 const milliseconds = (seconds) => (seconds === null ? "–" : `${(1000 * seconds).toFixed(1)} ms`);
 
 function rows(status) {
@@ -11,7 +11,7 @@ function rows(status) {
   return [
     ...status.models.map((model) => [
       `Model ${model.name}, version ${model.version}`,
-      model.metrics.filter(({ split }) => split === "test").map(percent).join(", ") || model.description,
+      model.metrics.filter(({ split }) => split === "test").map(percent).join("\n") || model.description,
     ]),
     ["Device", `${device.device}, onnxruntime ${device.onnxruntime}, ${lanes.count} lanes`],
     ["Requests a second", recent.requests_per_second.toFixed(1)],

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.service.web.conftest import STROKES, draw
+from benchmarks.browser import STROKES, draw
 
 ROOT = Path(__file__).resolve().parents[3]
 SEVEN = ROOT / "docs" / "images" / "seven.jpg"
