@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
@@ -16,6 +15,7 @@ from service.frames import routes as frames
 from service.http import failures, health, problems, stack
 from service.http.application import Application
 from service.http.counts import RequestCounts
+from service.http.decoders import Decoders
 from service.http.refusals import Refusals
 from service.settings import Settings
 from service.streams import endpoint as streams
@@ -32,11 +32,12 @@ def create_app(settings: Settings) -> Application:
         TracingError: traces are wanted but can't be sent.
     """
     tracing = Tracing.from_environment()
+    limits = Limits(settings.queue_rows, settings.queue_bytes)
     engine = Engine(
         settings.store,
         settings.lanes,
         settings.batch_rows,
-        Limits(settings.queue_rows, settings.queue_bytes),
+        limits,
         observers=[tracing.spans] if tracing else [],
         check=check_model,
         versions=settings.versions,
@@ -46,8 +47,7 @@ def create_app(settings: Settings) -> Application:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Few decoders: a decoded image can take hundreds of megabytes, a recording dozens.
-        with ThreadPoolExecutor(min(cpus.available(), 4), thread_name_prefix="decoder") as app.state.decoders:
+        with Decoders(min(cpus.available(), 4), limits, refusals) as app.state.decoders:
             async with tracing or nullcontext(), engine:
                 yield
                 await app.state.streams.shutdown()

@@ -62,9 +62,17 @@ class Settings(BaseSettings):
         2, ge=1, le=1000, description="how many versions of a model to serve, the newest ones"
     )
     queue_rows: int = Field(
-        1024, ge=1, le=10**6, description="images, or pieces of recordings, that may wait; more get 429"
+        1024,
+        ge=1,
+        le=10**6,
+        description="images, or pieces of recordings, that may wait, and as many uploads to be decoded; more "
+        "get 429",
     )
-    queue_bytes: int = Field(256 * 2**20, ge=1, description="bytes of tensors that may wait; more get 429")
+    queue_bytes: int = Field(
+        256 * 2**20,
+        ge=1,
+        description="bytes of tensors that may wait, and as many of uploads to be decoded; more get 429",
+    )
     request_seconds: float = Field(
         60, gt=0, description="how long a request may take that has no X-Request-Timeout"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from typing import Any
@@ -156,9 +155,7 @@ async def classify(request: Request) -> Response:
     if len(body) <= _AT_ONCE and _is_json(content_type, body):
         asked = _read(content_type, body, state.settings)
     else:
-        asked = await asyncio.get_running_loop().run_in_executor(
-            state.decoders, _read, content_type, body, state.settings
-        )
+        asked = await state.decoders.run(request, len(body), _read, content_type, body, state.settings)
     count = len(asked.pixels)
     steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
     if steps > LONGEST_TRACE:

@@ -135,9 +135,7 @@ async def hear(
     state = request.app.state
     model = state.engine.model(MODEL)
     card = model.card
-    waveform = await asyncio.get_running_loop().run_in_executor(
-        state.decoders, _decode, body, card, state.settings
-    )
+    waveform = await state.decoders.run(request, len(body), _decode, body, card, state.settings)
     heard = await _heard(request, model, waveform)
     if form == "csv":
         return _attachment(await asyncio.to_thread(formats.to_csv, heard), "frames.csv", "text/csv")
