@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FailFast
 
 from exports.card import Card
 
@@ -29,9 +31,8 @@ class Decision:
     probability: float
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a transcript is.
+class Progress(BaseModel):
+    """How far a transcript is, as a document can have it.
 
     Attributes:
         frames: how many were added.
@@ -42,8 +43,10 @@ class Progress:
         sum: of its class's probabilities.
     """
 
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
     frames: int
-    totals: list[float]
+    totals: Annotated[list[float], FailFast()]
     silent: int
     open: int | None
     start: int
@@ -79,7 +82,14 @@ class Transcript:
     def progress(self) -> Progress:
         """How far it is."""
         totals: list[float] = self._totals.tolist()
-        return Progress(self.frames, totals, self._silent, self._open, self._start, self._sum)
+        return Progress(
+            frames=self.frames,
+            totals=totals,
+            silent=self._silent,
+            open=self._open,
+            start=self._start,
+            sum=self._sum,
+        )
 
     def add(self, probabilities: NDArray[np.float32]) -> tuple[list[str], list[float], list[Segment]]:
         """Add frames.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from exports.card import Card, DType, StateSpec
 from service.engine import Tensor
@@ -25,6 +25,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _FORMAT: Literal["momentum-stream"] = "momentum-stream"
 _Count = Annotated[int, Field(ge=0, lt=10**12)]
 _KINDS = {"frames", "segment", "result"}
+_FEW = 2**13  # lists and objects in any document
+_BYTES_EACH = 24  # further ones, in rows of messages
 
 
 class InvalidSnapshotError(ValueError):
@@ -119,11 +121,11 @@ class Snapshot(_Strict):
     finishing: bool
     probabilities: bool
     pending: Array
-    states: Annotated[list[Array], Field(max_length=1000)]
+    states: Annotated[list[Array], FailFast(), Field(max_length=1000)]
     progress: Progress
     segments: _Count
     first: Annotated[int, Field(ge=1, lt=10**12)]
-    messages: list[str]
+    messages: Annotated[list[str], FailFast(), Field(max_length=2**16)]
 
     def dump(self) -> bytes:
         """The document, with a checksum."""
@@ -137,18 +139,21 @@ class Snapshot(_Strict):
         Raises:
             InvalidSnapshotError: it is none, was damaged or changed, or says what cannot be.
         """
+        containers = document.count(b"[") + document.count(b"{")
+        if containers > (most := _FEW + len(document) // _BYTES_EACH):  # they take much time and memory
+            raise InvalidSnapshotError(f"it has {containers} lists and objects; expected at most {most}")
         try:
             read = orjson.loads(document)
         except orjson.JSONDecodeError as error:
             raise InvalidSnapshotError(f"it is not JSON: {error}") from error
         if not isinstance(read, dict) or read.keys() != {"sha256", "snapshot"}:
             raise InvalidSnapshotError("it is not an object of sha256 and snapshot")
-        content = _canonical(read["snapshot"])
-        digest = _digest(content)
+        digest = _digest(_canonical(read["snapshot"]))
         if read["sha256"] != digest:
             raise InvalidSnapshotError(f"it was changed: its SHA-256 is {digest}, and it says another")
         try:
-            snapshot = cls.model_validate_json(content)
+            # Not from the text: each error would take a copy of what is wrong.
+            snapshot = cls.model_validate(read["snapshot"])
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "snapshot"

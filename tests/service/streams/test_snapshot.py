@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
+
+
+@pytest.mark.parametrize("item", ["[]", '{"":[]}', "1", '"a"', '"{}"', "[1,1,1,1,1,1,1,1,1]"])
+@pytest.mark.parametrize("path", [("messages",), ("states",), ("more",), ("progress", "totals"), ("stream",)])
+def test_what_is_wrong_a_million_times_takes_no_time(world: World, item: str, path: tuple[str, ...]) -> None:
+    """The event loop waits for it."""
+    many = json.loads(f"[{','.join([item] * (1_500_000 // (len(item) + 1)))}]")
+    document = replaced(world.document | {"more": []}, path, many)
+    started = time.process_time()
+    with pytest.raises(InvalidSnapshotError):
+        world.adopt(document)
+    assert time.process_time() - started < 1
 
 
 @given(data=st.data(), new=JSON)
