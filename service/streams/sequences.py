@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from service.engine import DeadlineExceededError, Engine, Model, OverloadedError, Tensor
+from service.engine import Clock, DeadlineExceededError, Engine, Model, OverloadedError, Tensor
 from service.engine.batching import DEFAULT_PRIORITY
 from service.streams.registry import Kind, Reason, Registry
 
@@ -26,7 +27,20 @@ class UnknownSequenceError(SequenceError):
 
 
 class InterruptedSequenceError(SequenceError):
-    """A request of the sequence, sent before this one, failed. Neither has changed the state."""
+    """A request of the sequence that came before this one failed, or was refused. Neither has changed the
+    state.
+    """
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """A request's, among those of its sequence that wait or run.
+
+    Attributes:
+        interrupted: whether one before it has failed meanwhile.
+    """
+
+    interrupted: bool = False
 
 
 class _Sequence:
@@ -38,8 +52,9 @@ class _Sequence:
         rows: of every request; None before the first was answered.
         ended: whether a request that ends it was admitted, and has not failed.
         turn: is held by the request that runs; the others wait for it in the order in which they came.
-        waiting: how many requests wait or run.
-        answered, failed: how many did.
+        places: of the requests that wait or run, in that order.
+        refused: whether one was refused behind those, so that others must not come after them.
+        answered: how many requests were.
     """
 
     def __init__(
@@ -55,13 +70,13 @@ class _Sequence:
         self.rows: int | None = None
         self.ended = False
         self.turn = asyncio.Lock()
-        self.waiting = 0
+        self.places: list[_Place] = []
+        self.refused = False
         self.answered = 0
-        self.failed = 0
 
     @property
     def busy(self) -> bool:
-        return self.waiting > 0
+        return bool(self.places)
 
     @property
     def memory(self) -> int:
@@ -79,6 +94,22 @@ class _Sequence:
     def stop(self, _: Reason) -> bool:
         return False  # what it has admitted is answered nevertheless
 
+    def enter(self) -> _Place:
+        """A request has come."""
+        place = _Place()
+        self.places.append(place)
+        return place
+
+    def leave(self, place: _Place) -> None:
+        """It has been answered, or has failed."""
+        self.places.remove(place)
+        self.refused = self.refused and self.busy
+
+    def interrupt(self, place: _Place) -> None:
+        """It has failed: those behind it would go on from something else than they were sent for."""
+        for later in self.places[self.places.index(place) + 1 :]:
+            later.interrupted = True
+
 
 class Sequences:
     """The sequences in a registry.
@@ -87,12 +118,20 @@ class Sequences:
         engine: runs the models.
         registry: has them all.
         idle_seconds: after which a sequence without requests ends.
+        clock: is asked for the registry's clock; in a server it is the event loop.
     """
 
-    def __init__(self, engine: Engine, registry: Registry, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        idle_seconds: float,
+        clock: Callable[[], Clock] = asyncio.get_running_loop,
+    ) -> None:
         self._engine = engine
         self._registry = registry
         self._idle_seconds = idle_seconds
+        self._clock = clock
         self._waiting_bytes = 0
 
     def model(
@@ -100,10 +139,20 @@ class Sequences:
     ) -> Model:
         """The version of a model that a sequence was begun on, and keeps to. See `infer`.
 
+        Args:
+            version: the one that the client asked for, if it did.
+
         Raises:
             SequenceError, UnknownSequenceError
         """
-        return self._find((owner, name, sequence_id), version).model
+        sequence = self._find((owner, name, sequence_id))
+        began = sequence.model.card.version
+        if version not in (None, began):
+            raise SequenceError(
+                f"the request is for version {version}; sequence {sequence_id!r} of model {name} was started "
+                f"on version {began} and keeps to it"
+            )
+        return sequence.model
 
     async def infer(
         self,
@@ -115,7 +164,6 @@ class Sequences:
         start: bool = False,
         end: bool = False,
         owner: str = "",
-        version: str | None = None,
         deadline: float | None = None,
         priority: int = DEFAULT_PRIORITY,
     ) -> dict[str, Tensor]:
@@ -123,7 +171,8 @@ class Sequences:
 
         The requests of a sequence run one at a time, in the order of the calls. One that fails, or whose wait
         is cancelled, changes nothing: the state is that after the last one that was answered. Those which
-        wait behind it fail too, as they would go on from something else.
+        wait behind it fail too, as they would go on from something else; so do, after one that is refused at
+        once, all that come before those ahead of it have been answered.
 
         Args:
             model: begins the sequence. It keeps to this version, whatever is newest later.
@@ -133,7 +182,6 @@ class Sequences:
             start: it is the first request. A sequence that has the id already ends.
             end: it is the last one.
             owner: whose sequence it is: those of others are out of reach, whatever their ids.
-            version: the one that the client asked for, if it did.
 
         Returns:
             The outputs by name.
@@ -147,23 +195,19 @@ class Sequences:
         """
         key = (owner, model.card.name, sequence_id)
         rows = max((tensor.shape[0] for tensor in inputs.values() if tensor.ndim), default=0)
-        if rows > MOST_ROWS:
-            raise SequenceError(f"the request has {rows} rows; a sequence may have {MOST_ROWS}")
-        if start:
-            sequence = self._begin(key, model)
-        else:
-            sequence = self._find(key, version)
-            _check(sequence, inputs, rows)
         size = sum(tensor.nbytes for tensor in inputs.values())
-        self._admit(sequence, size)
-        failed = sequence.failed
-        sequence.waiting += 1
+        if start:
+            sequence = self._begin(key, model, rows)
+        else:
+            sequence = self._find(key)
+            self._admit(sequence, inputs, rows, size)
+        place = sequence.enter()
         sequence.ended |= end
         self._waiting_bytes += size
         try:
             await _turn(sequence, deadline)
             try:
-                if sequence.failed > failed:
+                if place.interrupted:
                     raise InterruptedSequenceError(
                         f"a request of sequence {sequence_id!r} that was sent before this one failed; the "
                         f"state is that after the {sequence.answered} which were answered: go on from there"
@@ -172,20 +216,22 @@ class Sequences:
             finally:
                 sequence.turn.release()
         except BaseException:
-            sequence.failed += 1
+            sequence.interrupt(place)
             sequence.ended &= not end
             if start:
                 self._registry.end(sequence, Reason.FAILED)
             raise
         finally:
-            sequence.waiting -= 1
-            sequence.touched = asyncio.get_running_loop().time()
+            sequence.leave(place)
+            sequence.touched = self._clock().time()
             self._waiting_bytes -= size
         if end:
             self._registry.end(sequence, Reason.FINISHED)
         return answer
 
-    def _begin(self, key: tuple[str, str, int | str], model: Model) -> _Sequence:
+    def _begin(self, key: tuple[str, str, int | str], model: Model, rows: int) -> _Sequence:
+        if rows > MOST_ROWS:
+            raise SequenceError(f"the request has {rows} rows; a sequence may have {MOST_ROWS}")
         if not model.card.states:
             raise SequenceError(
                 f"model {model.card.name} has no states; expected a request without sequence_id"
@@ -193,11 +239,11 @@ class Sequences:
         before = self._registry.get(key)
         if before is not None:
             self._registry.end(before, Reason.RESTARTED)
-        sequence = _Sequence(key, model, self._idle_seconds, asyncio.get_running_loop().time())
+        sequence = _Sequence(key, model, self._idle_seconds, self._clock().time())
         self._registry.add(sequence)
         return sequence
 
-    def _find(self, key: tuple[str, str, int | str], version: str | None) -> _Sequence:
+    def _find(self, key: tuple[str, str, int | str]) -> _Sequence:
         _, name, sequence_id = key
         sequence = self._registry.get(key)
         if not isinstance(sequence, _Sequence):
@@ -209,12 +255,6 @@ class Sequences:
             raise UnknownSequenceError(
                 f"sequence {sequence_id!r} of model {name} has had its request with sequence_end; another "
                 "one must be started with sequence_start"
-            )
-        began = sequence.model.card.version
-        if version not in (None, began):
-            raise SequenceError(
-                f"the request is for version {version}; sequence {sequence_id!r} of model {name} was started "
-                f"on version {began} and keeps to it"
             )
         return sequence
 
@@ -232,14 +272,31 @@ class Sequences:
             case _:
                 return f"{after}: {ending.reason}"
 
-    def _admit(self, sequence: _Sequence, size: int) -> None:
-        if sequence.waiting > MOST_WAITING:
+    def _admit(self, sequence: _Sequence, inputs: Mapping[str, Tensor], rows: int, size: int) -> None:
+        """
+        Raises:
+            SequenceError, InterruptedSequenceError, OverloadedError: the request can't go on with it.
+        """
+        if sequence.refused:
+            raise InterruptedSequenceError(
+                f"a request of sequence {sequence.key[2]!r} that came before this one was refused, and "
+                f"{len(sequence.places)} before that still wait or run: go on when these have been answered"
+            )
+        try:
+            _check(sequence, inputs, rows)
+            self._check_room(sequence, size)
+        except (SequenceError, OverloadedError):
+            sequence.refused = sequence.busy
+            raise
+
+    def _check_room(self, sequence: _Sequence, size: int) -> None:
+        waiting = len(sequence.places)
+        if waiting > MOST_WAITING:
             raise OverloadedError(
-                f"{sequence.waiting} requests of sequence {sequence.key[2]!r} wait or run; they run one at a "
-                "time",
+                f"{waiting} requests of sequence {sequence.key[2]!r} wait or run; they run one at a time",
                 _RETRY_SECONDS,
             )
-        if sequence.waiting and self._waiting_bytes + size > MOST_WAITING_BYTES:
+        if waiting and self._waiting_bytes + size > MOST_WAITING_BYTES:
             raise OverloadedError(
                 f"{self._waiting_bytes} bytes of requests wait for others of their sequences; at most "
                 f"{MOST_WAITING_BYTES} may",

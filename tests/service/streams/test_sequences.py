@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,28 @@ from service.engine.store import load_model
 from service.streams import sequences
 from service.streams.registry import Kind, Reason, Registry, TooManyStreamsError
 from service.streams.sequences import (
+    MOST_WAITING,
     InterruptedSequenceError,
     SequenceError,
     Sequences,
     UnknownSequenceError,
 )
 from tests.service import small_frames
+from tests.service.engine.fakes import FakeClock
 
 HOP = small_frames.HOP
 MOST = 3
+IDLE = 60
 
 
 class World:
     """Sequences on a running engine of the small store."""
 
-    def __init__(self, engine: Engine, idle_seconds: float) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.registry = Registry(MOST)
-        self.sequences = Sequences(engine, self.registry, idle_seconds)
+        self.clock = FakeClock()
+        self.registry = Registry(MOST, lambda: self.clock)
+        self.sequences = Sequences(engine, self.registry, IDLE, lambda: self.clock)
         self.model = engine.model("digits")
 
     async def add(self, amount: float, sequence_id: int | str = 7, rows: int = 1, **options: Any) -> float:
@@ -64,10 +69,10 @@ class World:
         return release
 
 
-def run(store: Path, test: Callable[[World], Awaitable[None]], idle_seconds: float = 60) -> None:
+def run(store: Path, test: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
         async with Engine(store, lanes=1) as engine:
-            await test(World(engine, idle_seconds))
+            await test(World(engine))
 
     asyncio.run(main())
 
@@ -155,6 +160,52 @@ def test_a_request_that_nobody_waits_for_any_more_changes_nothing(small_store: P
     run(small_store, test)
 
 
+def test_a_request_does_not_fail_because_of_later_ones(small_store: Path) -> None:
+    async def test(world: World) -> None:
+        await world.add(1, start=True)
+        release = world.hold()
+        first, second, left, behind = (asyncio.create_task(world.add(1)) for _ in range(4))
+        await asyncio.sleep(0)
+        left.cancel()
+        now = asyncio.get_running_loop().time()
+        last = asyncio.create_task(world.add(1, deadline=now + 0.05))
+        with pytest.raises(DeadlineExceededError):
+            await last
+        release()
+        assert (await first, await second) == (2, 3)
+        with pytest.raises(
+            InterruptedSequenceError, match="the state is that after the 3 which were answered"
+        ):
+            await behind
+        assert await world.add(1) == 4
+
+    run(small_store, test)
+
+
+@pytest.mark.parametrize(("rows", "before"), [(1, MOST_WAITING + 1), (2, 2)])
+def test_nothing_comes_after_a_request_that_was_refused(small_store: Path, rows: int, before: int) -> None:
+    """Its client may have sent more before it could know."""
+
+    async def test(world: World) -> None:
+        await world.add(1, start=True)
+        release = world.hold()
+        waits = [asyncio.create_task(world.add(1)) for _ in range(before)]
+        await asyncio.sleep(0)
+        with pytest.raises(SequenceError if rows > 1 else OverloadedError):
+            await world.add(1, rows=rows)
+        release()
+        assert await waits[0] == 2  # so that there is room again
+        with pytest.raises(
+            InterruptedSequenceError,
+            match=f"was refused, and {before - 1} before that still wait or run: go on when these have been",
+        ):
+            await world.add(1)
+        assert await asyncio.gather(*waits) == [*range(2, 2 + before)]
+        assert await world.add(1) == 2 + before
+
+    run(small_store, test)
+
+
 def test_the_time_of_a_request_runs_while_it_waits_for_others(small_store: Path) -> None:
     async def test(world: World) -> None:
         now = asyncio.get_running_loop().time()
@@ -226,12 +277,13 @@ def test_a_sequence_keeps_to_the_version_that_it_began_on(
         newer = load_model(tmp_path / "digits" / "2")
         await world.add(1, start=True)
         assert await world.add(1, model=newer) == 2  # the newest by now, but none was named
-        assert await world.add(1, version="1") == 3
+        for version in (None, "1"):
+            assert world.sequences.model("digits", 7, version=version) is world.model
         with pytest.raises(
             SequenceError,
             match="is for version 2; sequence 7 of model digits was started on version 1 and keeps to it",
         ):
-            await world.add(1, model=newer, version="2")
+            world.sequences.model("digits", 7, version="2")
         asked: list[Model] = []
         submit = world.engine.submit
 
@@ -260,15 +312,14 @@ def test_rows(small_store: Path) -> None:
     run(small_store, test)
 
 
-def test_models_without_states_have_no_sequences(tmp_path: Path, write_artifact: Any) -> None:
-    write_artifact(tmp_path, change=lambda card: card.update(states=[]))
-
+def test_models_without_states_have_no_sequences(small_store: Path) -> None:
     async def test(world: World) -> None:
-        with pytest.raises(SequenceError, match="model digits has no states"):
-            await world.add(1, start=True, model=load_model(tmp_path / "digits" / "1"))
+        card = world.model.card.model_copy(update={"states": []})
+        with pytest.raises(SequenceError, match="model digits has no states; expected a request without"):
+            await world.add(1, start=True, model=replace(world.model, card=card))
+        assert not len(world.registry)
 
-    with pytest.raises(Exception, match="states"):
-        run(tmp_path, test)
+    run(small_store, test)
 
 
 def test_limits(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +332,7 @@ def test_limits(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert world.registry.rejected == {Kind.SEQUENCE: 1}
 
         release = world.hold()
-        queued = [asyncio.create_task(world.add(1, 1)) for _ in range(sequences.MOST_WAITING + 1)]
+        queued = [asyncio.create_task(world.add(1, 1)) for _ in range(MOST_WAITING + 1)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="17 requests of sequence 1 wait or run; they run one at a"):
             await world.add(1, 1)
@@ -299,15 +350,12 @@ def test_limits(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_idle_sequences_end(small_store: Path) -> None:
     async def test(world: World) -> None:
         await world.add(1, start=True)
-        while len(world.registry):
-            await asyncio.sleep(0.01)
-        with pytest.raises(
-            UnknownSequenceError, match=r"after 1 requests and 0\.05 idle seconds; it must be"
-        ):
+        world.clock.advance(IDLE)
+        with pytest.raises(UnknownSequenceError, match=r"after 1 requests and 60 idle seconds; it must be"):
             await world.add(1)
         assert world.registry.ended == {(Kind.SEQUENCE, Reason.IDLE): 1}
 
-    run(small_store, test, idle_seconds=0.05)
+    run(small_store, test)
 
 
 def test_a_sequence_is_not_idle_while_a_request_of_it_waits(small_store: Path) -> None:
@@ -315,11 +363,14 @@ def test_a_sequence_is_not_idle_while_a_request_of_it_waits(small_store: Path) -
         await world.add(1, start=True)
         release = world.hold()
         queued = asyncio.create_task(world.add(1))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0)
+        world.clock.advance(5 * IDLE)
         release()
         assert await queued == 2
+        world.clock.advance(IDLE - 1)  # counted from the answer
+        assert await world.add(1) == 3
 
-    run(small_store, test, idle_seconds=0.05)
+    run(small_store, test)
 
 
 def test_a_server_that_stops_begins_nothing_and_answers_what_waits(small_store: Path) -> None:
