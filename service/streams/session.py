@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 
-from service.engine import Answer, Engine, Model, Request, Tensor
+from service.engine import Answer, Engine, LaneDiedError, Model, Request, Tensor
 from service.frames.audio import Waveform
 from service.frames.routes import timing
 from service.frames.transcript import Segment, Transcript
@@ -21,6 +21,7 @@ from service.streams.snapshot import Array, ModelName, Snapshot
 
 log = structlog.get_logger(__name__)
 
+_MOST_DEATHS = 2  # of lanes in a row; what kills three is probably the stream
 STEP_SECONDS = 1  # of audio in one inference at most, so that a stream that is behind does not hold up others
 
 _NONE = np.empty(0, np.float32)
@@ -120,6 +121,7 @@ class Session:
         self._longest = max(STEP_SECONDS * self._rate, self._hop)
         self._request: Request | None = None
         self._asked = 0  # how many frames it is to answer
+        self._deaths = 0  # of lanes that ran it, since the last answer
         self._finishing = False
         self._carried = [(state.name, state.output) for state in card.states]
         self._outputs = ["probabilities", "frames", *(output for _, output in self._carried)]
@@ -317,12 +319,18 @@ class Session:
             self._conclude()
 
     def _stepped(self, answer: Answer) -> None:
-        self._request = None
+        request, self._request = self._request, None
         try:
-            if isinstance(answer, Exception):
+            if isinstance(answer, LaneDiedError) and request is not None and self._deaths < _MOST_DEATHS:
+                self._deaths += 1
+                # The state is that before the step, which is done again.
+                self._pending = np.concatenate([request.inputs["waveform"][0], self._pending])
+            elif isinstance(answer, Exception):
                 raise answer
-            self._tell(answer)
-            self.touched = self._time()
+            else:
+                self._deaths = 0
+                self._tell(answer)
+                self.touched = self._time()
             self._step()
         except Exception:
             log.exception("inference failed", stream=self.name)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.engine import LaneDiedError
 from service.engine.store import Model, load_model
 from service.settings import Settings
 from service.streams.outbox import FULL, Outbox
@@ -200,6 +201,31 @@ def test_a_failed_inference_ends_the_stream(model: Model) -> None:
     stream = Stream(model)
     stream.session.feed(audio(HOP).tobytes())
     stream.engine.answer(RuntimeError("broken"))
+    assert stream.endings == [Reason.FAILED]
+
+
+def test_a_lane_that_dies_costs_a_stream_nothing(model: Model) -> None:
+    samples = audio(6 * HOP)
+    undisturbed, stream = Stream(model), Stream(model)
+    for world in (undisturbed, stream):
+        for start in range(0, len(samples), 2 * HOP):
+            world.session.feed(samples[start : start + 2 * HOP].tobytes())
+            for _ in range(2 * (world is stream)):
+                world.engine.answer(LaneDiedError("the thread ended"))
+                assert world.session.busy
+            world.engine.run()
+    assert not stream.session.busy
+    assert stream.finish() == undisturbed.finish()
+    assert stream.endings == [Reason.FINISHED]
+
+
+def test_a_stream_that_lanes_die_of_ends(model: Model) -> None:
+    stream = Stream(model)
+    stream.session.feed(audio(HOP).tobytes())
+    for _ in range(3):
+        assert not stream.endings
+        stream.engine.answer(LaneDiedError("the thread ended"))
+    assert not stream.session.busy
     assert stream.endings == [Reason.FAILED]
 
 
