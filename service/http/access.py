@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +25,9 @@ _HOW = "Authorization: Bearer KEY, or X-API-Key: KEY"
 _OPEN = {"/", "/docs", "/openapi.json", "/metrics", "/v1/status"}
 _OPEN_FOLDERS = ("/v2/health/", "/web/", "/docs/", "/static-offline-docs/")
 _ADMIN_FOLDER = "/v2/repository/"
-_OWN_FOLDER = "/v1/streams/"  # a stream's own token, or an admin's key: its endpoint asks `is_admin`
+_OWN_FOLDER = "/v1/streams/"  # GET: a stream's own token, or an admin's key: its endpoint asks `is_admin`
+_PROXIED = {b"via", b"forwarded", b"x-real-ip"}
+_PROXIED_PREFIX = b"x-forwarded-"
 _LOCAL_NAMES = re.compile(rb"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?")
 
 
@@ -39,15 +41,23 @@ class AccessControl:
     Args:
         app: what answers those who may.
         keys: of the file; None without one.
+        origins: whose pages may open WebSockets, besides the server's own; "*" is any. Browsers apply CORS
+            to all else, but leave that to the server.
         clock: seconds, which never go back.
         refusals: where the others are counted.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys | None, clock: Callable[[], float], refusals: Refusals
+        self,
+        app: ASGIApp,
+        keys: Keys | None,
+        origins: Collection[str],
+        clock: Callable[[], float],
+        refusals: Refusals,
     ) -> None:
         self.app = app
         self.keys = keys
+        self.origins = {origin.lower().encode() for origin in origins}
         self.clock = clock
         self.refusals = refusals
         self._buckets: dict[str, TokenBucket] = {}
@@ -65,6 +75,16 @@ class AccessControl:
 
     def _admit(self, scope: Scope) -> None:
         path: str = scope["path"]
+        if scope["type"] == "websocket" and not self._is_welcome(scope):
+            raise Refused(
+                Refusal.FORBIDDEN,
+                StatusProblem(
+                    HTTPStatus.FORBIDDEN,
+                    "the page that asks is of another origin",
+                    "a page of this server, or of an origin that it is told of with --cors-origins",
+                ),
+                {},
+            )
         administers = path.startswith(_ADMIN_FOLDER)
         if self.keys is None:
             if administers and not _is_local(scope):
@@ -80,7 +100,9 @@ class AccessControl:
         if key is not None:
             scope["momentum.key"] = key.name
         scope["momentum.admin"] = key is not None and Access.ADMIN in key.scopes
-        if path.startswith(_OWN_FOLDER):
+        if path.startswith(_OWN_FOLDER) and scope.get("method") == "GET":
+            if key is not None:
+                self._take(key)
             return
         if key is None:
             raise _unauthorized(sent)
@@ -92,6 +114,14 @@ class AccessControl:
                 f'Bearer error="insufficient_scope", scope="{needed}"',
             )
         self._take(key)
+
+    def _is_welcome(self, scope: Scope) -> bool:
+        """Whether a WebSocket is that of a page that may use the server, or not of a page at all."""
+        origin = header(scope, b"origin")
+        if origin is None or b"*" in self.origins or origin.lower() in self.origins:
+            return True
+        _, _, host = origin.lower().partition(b"://")
+        return host != b"" and host == (header(scope, b"host") or b"").lower()
 
     def _take(self, key: Key) -> None:
         if key.rate is None:
@@ -160,14 +190,17 @@ def _taking_subprotocol(send: Send) -> Send:
 
 
 def _is_local(scope: Scope) -> bool:
-    """Whether the client is a program on this machine, and not a page of elsewhere in a browser there: that
-    would tell its origin, or have made a name of its own lead here.
+    """Whether the client is a program on this machine. A page of elsewhere in a browser there would tell its
+    origin, or have made a name of its own lead here. A proxy tells that it is one, unless it does as nginx
+    long did by itself, which is to ask in HTTP/1.0.
     """
     client = scope.get("client")
     try:
         local = client is not None and ipaddress.ip_address(client[0]).is_loopback
     except ValueError:
         return False
-    if not local or header(scope, b"origin") is not None:
+    if not local or header(scope, b"origin") is not None or scope.get("http_version") == "1.0":
+        return False
+    if any(name in _PROXIED or name.startswith(_PROXIED_PREFIX) for name, _ in scope["headers"]):
         return False
     return _LOCAL_NAMES.fullmatch(header(scope, b"host") or b"") is not None

@@ -10,6 +10,7 @@ import sys
 from typing import Protocol
 
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -107,6 +108,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if not self.close_sent:  # it has not been refused, and the application will run
             self.scope["extensions"][_EXTENSION] = self  # type: ignore[assignment]
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if (
+            self.close_sent
+        ):  # uvicorn takes a handshake that was refused for one that has not ended, and logs it
+            self.handshake_complete = True
 
     def send_receive_event_to_app(self) -> None:
         receiver = self._receiver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -225,7 +226,12 @@ def test_a_broken_file_of_keys_is_one_clear_line(serve: Any, small_store: Path, 
 
 
 async def call(
-    path: str, client: str | None = "127.0.0.1", keys: Keys | None = None, **headers: str
+    path: str,
+    client: str | None = "127.0.0.1",
+    keys: Keys | None = None,
+    *,
+    method: str = "POST",
+    **headers: str,
 ) -> tuple[int, bytes]:
     """Ask an application that is guarded; the status, and the body: whether the client is an admin."""
 
@@ -240,10 +246,10 @@ async def call(
 
     sent: list[Message] = []
     refusals: Refusals = Counter()
-    guard = AccessControl(app, keys, lambda: 0.0, refusals)
+    guard = AccessControl(app, keys, [], lambda: 0.0, refusals)
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "client": client and (client, 1),
         "headers": [
@@ -272,6 +278,11 @@ def test_without_keys_programs_here_administer(client: str, host: str) -> None:
         ("127.0.0.1", {"host": "rebound.example"}),  # a name of elsewhere that leads here
         ("127.0.0.1", {"host": "127.0.0.1.example"}),
         ("127.0.0.1", {"host": ""}),
+        ("127.0.0.1", {"via": "1.1 proxy"}),  # of a proxy here, for anybody
+        ("127.0.0.1", {"forwarded": "for=192.0.2.7"}),
+        ("127.0.0.1", {"x-forwarded-for": "127.0.0.1"}),
+        ("127.0.0.1", {"x-forwarded-proto": "https"}),
+        ("127.0.0.1", {"x-real-ip": "127.0.0.1"}),
     ],
 )
 def test_without_keys_others_do_not(client: str | None, headers: dict[str, str]) -> None:
@@ -279,6 +290,15 @@ def test_without_keys_others_do_not(client: str | None, headers: dict[str, str])
     assert status == 403
     assert b"without API keys, only programs on the server's own machine" in body
     assert asyncio.run(call("/v1/digits", client, **headers)) == (200, b"False")
+
+
+def test_a_proxy_that_tells_nothing_is_no_program_here(small_server: Any) -> None:
+    """As nginx does by itself: in HTTP/1.0, and with its own view of the server's name."""
+    for version, status in ((b"1.0", b"403"), (b"1.1", b"200")):
+        with socket.create_connection(small_server.address, timeout=60) as connection:
+            head = b"POST /v2/repository/index HTTP/%s\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"
+            connection.sendall(head % version)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
 
 
 def test_a_streams_endpoint_looks_for_itself(tmp_path: Path) -> None:
@@ -291,4 +311,24 @@ def test_a_streams_endpoint_looks_for_itself(tmp_path: Path) -> None:
         ({"x-api-key": user}, b"False"),
         ({"x-api-key": admin}, b"True"),
     ):
-        assert asyncio.run(call(state, keys=keys, **sent)) == (200, administers)
+        assert asyncio.run(call(state, keys=keys, method="GET", **sent)) == (200, administers)
+    for sent, status in (({}, 401), ({"x-api-key": user}, 200), ({"x-api-key": admin}, 403)):
+        assert asyncio.run(call(state, keys=keys, method="PUT", **sent))[0] == status
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_keys_rate_is_that_of_streams_states_too(
+    serve: Any, small_store: Path, tmp_path: Path, method: str
+) -> None:
+    path = tmp_path / "keys.toml"
+    key = add(path, "slow", frozenset({Access.INFER}), 0.001, 2)
+    with serve("--store", small_store, "--api-keys", path) as server:
+
+        def ask(sent: str) -> int:
+            headers = {"Authorization": f"Bearer {sent}"}
+            response = server.client.request(method, "/v1/streams/x/state", headers=headers)
+            return int(response.status_code)
+
+        found = 404 if method == "GET" else 422
+        assert [ask(key) for _ in range(3)] == [found, found, 429]
+        assert ask("a stream's token, say") == (404 if method == "GET" else 401)
