@@ -10,6 +10,7 @@ from service.engine import (
     DeadlineExceededError,
     EngineStoppedError,
     InvalidTensorsError,
+    LaneDiedError,
     ModelUnavailableError,
     OverloadedError,
     UnknownModelError,
@@ -20,6 +21,7 @@ _KINDS: dict[type[Exception], tuple[int, str]] = {
     InvalidTensorsError: (400, "Invalid tensors"),
     UnknownModelError: (404, "Unknown model"),
     OverloadedError: (429, "Overloaded"),
+    LaneDiedError: (500, "Interrupted"),  # not the request's fault, nor about to happen again
     ModelUnavailableError: (503, "Model unavailable"),
     EngineStoppedError: (503, "Stopping"),
     DeadlineExceededError: (504, "Deadline exceeded"),
@@ -27,14 +29,16 @@ _KINDS: dict[type[Exception], tuple[int, str]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer the engine's errors. Those of `OverloadedError` say when to come back."""
+    """Make the application answer the engine's errors. Those that may be gone soon say when to come back."""
     for kind in _KINDS:
         app.add_exception_handler(kind, _answer)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     status, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
-    headers = (
-        {"Retry-After": str(math.ceil(error.retry_after))} if isinstance(error, OverloadedError) else None
-    )
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    elif isinstance(error, LaneDiedError):
+        headers["Retry-After"] = "1"
     return respond(Problem(status, title, str(error)), request.scope["path"], headers)
