@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from schemathesis import Case, GenerationMode
 from schemathesis.openapi.loaders import from_url
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.service.generated import check_generated, check_operation
 
 IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
 
@@ -91,22 +89,7 @@ def test_the_commands_work(server: Any, description: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/digits", "/v1/frames", "/v2/health/live", "/v2/health/ready"])
 def test_generated_requests_get_documented_answers(small_server: Any, path: str) -> None:
-    schema = from_url(f"{small_server.url}/openapi.json")
-    (operation,) = schema[path].values()
-    cases = [operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)]
-
-    @settings(
-        max_examples=60,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
-    @given(case=st.one_of(cases))
-    def check(case: Case) -> None:
-        # A schema cannot say that an image must show something, or what an audio file is.
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])
-
-    check()
+    check_generated(small_server, path)
 
 
 def test_no_operation_fails_whatever_it_is_sent(serve: Any, small_store: Path) -> None:
@@ -116,27 +99,8 @@ def test_no_operation_fails_whatever_it_is_sent(serve: Any, small_store: Path) -
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) == sum(map(len, schema.raw_schema["paths"].values()))
         for operation in operations:
-            _fuzz(operation)
+            # What is unloaded answers 503.
+            model = "letters" if operation.path.endswith("/unload") else "digits"
+            check_operation(operation, 10, {"model": model, "version": "1"})
         assert server.client.get("/v2/health/ready").json()["problems"] == []
         assert not [line for line in server.log() if line["level"] == "error"]
-
-
-def _fuzz(operation: Any) -> None:
-    cases = [operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)]
-    # What is unloaded answers 503.
-    names = ["digits", "frames"] if not operation.path.endswith("/unload") else ["letters"]
-
-    @settings(
-        max_examples=10,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=st.one_of(cases), model=st.sampled_from([*names, None]), version=st.sampled_from(["1", None]))
-    def check(case: Case, model: str | None, version: str | None) -> None:
-        for name, value in (("model", model), ("version", version)):
-            if value is not None and name in (case.path_parameters or {}):
-                case.path_parameters[name] = value
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])
-
-    check()

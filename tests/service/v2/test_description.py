@@ -7,11 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from schemathesis import Case, GenerationMode
-from schemathesis.openapi.loaders import from_url
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.service.generated import check_generated
 
 INFER = "/v2/models/{model}/infer"
 
@@ -38,21 +35,4 @@ def test_the_example_works(server: Any) -> None:
     ],
 )
 def test_generated_requests_get_documented_answers(small_server: Any, path: str) -> None:
-    schema = from_url(f"{small_server.url}/openapi.json")
-    (operation,) = schema[path].values()
-    cases = [operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)]
-
-    @settings(
-        max_examples=60,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
-    @given(case=st.one_of(cases), known=st.booleans())
-    def check(case: Case, known: bool) -> None:
-        if known and case.path_parameters:
-            case.path_parameters["model"] = "digits"
-        # A schema cannot say which tensors fit a model.
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])
-
-    check()
+    check_generated(small_server, path)

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from schemathesis import Case, GenerationMode
-from schemathesis.openapi.loaders import from_url
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
+
+from tests.service.generated import check_generated
 
 
 @pytest.fixture
@@ -106,26 +103,9 @@ def test_what_cannot_be_loaded_or_unloaded(client: InferenceServerClient) -> Non
     assert caught.value.status() == "400"
 
 
-def test_generated_requests_get_documented_answers(server: Any) -> None:
-    schema = from_url(f"{server.url}/openapi.json")
-    for verb in ("load", "unload"):
-        (operation,) = schema[f"/v2/repository/models/{{model}}/{verb}"].values()
-        cases = [operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)]
-
-        @settings(
-            max_examples=20,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        )
-        @given(case=st.one_of(cases), known=st.booleans())
-        def check(case: Case, known: bool) -> None:
-            if known:
-                case.path_parameters["model"] = "letters"
-            # A schema cannot say which models there are.
-            case.call_and_validate(excluded_checks=[positive_data_acceptance])
-
-        check()
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_generated_requests_get_documented_answers(server: Any, verb: str) -> None:
+    check_generated(server, f"/v2/repository/models/{{model}}/{verb}", examples=20, model="letters")
 
 
 def test_bodies_that_are_long(server: Any) -> None:
