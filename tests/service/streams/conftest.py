@@ -1,4 +1,4 @@
-"""Servers of live streams."""
+"""Servers of live streams, and what hears them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
+from service.engine.store import Model, load_model
 from tests.service.stream_client import StreamClient
 from tests.service.streams.heard import CHUNK, SECONDS
+
+
+@pytest.fixture(scope="session")
+def model(small_store: Path) -> Model:
+    """The small frames model."""
+    return load_model(small_store / "frames" / "1")
 
 
 @pytest.fixture(scope="session")

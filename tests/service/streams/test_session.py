@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine import LaneDiedError
-from service.engine.store import Model, load_model
+from service.engine.store import Model
 from service.settings import Settings
 from service.streams.outbox import FULL, Outbox
 from service.streams.pcm import PCMDecoder
@@ -69,11 +68,6 @@ class Stream:
             self.engine.run()
             messages += self.messages()
         return messages
-
-
-@pytest.fixture(scope="module")
-def model(small_store: Path) -> Model:
-    return load_model(small_store / "frames" / "1")
 
 
 def audio(count: int, seed: int = 0) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from service.engine.store import Model, load_model
+from service.engine.store import Model
 from service.settings import Settings
 from service.streams import registry
 from service.streams.outbox import MessagesGoneError
@@ -72,11 +71,6 @@ class World:
         except UnknownTokenError as error:
             return str(error)
         return None
-
-
-@pytest.fixture(scope="module")
-def model(small_store: Path) -> Model:
-    return load_model(small_store / "frames" / "1")
 
 
 @pytest.fixture

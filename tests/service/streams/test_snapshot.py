@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.store import Model, load_model
+from service.engine.store import Model
 from service.settings import Settings
 from service.streams.registry import Reason, Registry
 from service.streams.session import Session
@@ -48,11 +47,6 @@ class World:
         digest = hashlib.sha256(orjson.dumps(snapshot, option=orjson.OPT_SORT_KEYS)).hexdigest()
         loaded = Snapshot.load(orjson.dumps({"sha256": digest, "snapshot": snapshot}))
         return self.sessions.adopt(name or f"s{len(self.registry)}", self.model, loaded)
-
-
-@pytest.fixture(scope="module")
-def model(small_store: Path) -> Model:
-    return load_model(small_store / "frames" / "1")
 
 
 @pytest.fixture
