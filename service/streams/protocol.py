@@ -41,6 +41,10 @@ class Finish(BaseModel):
     type: Literal["finish"]
 
 
+# Characters of a text message, ten times what the longest needs. A wrong one costs a copy of its parts: as long
+# as four chunks, it held up the event loop for 0.4 seconds.
+MAX_TEXT = 4096
+
 _OPENING: TypeAdapter[Start | Resume] = TypeAdapter(Annotated[Start | Resume, Field(discriminator="type")])
 _FINISH = TypeAdapter(Finish)
 
@@ -148,6 +152,11 @@ _Parsed = TypeVar("_Parsed")
 
 
 def _parse(kind: TypeAdapter[_Parsed], text: str, expected: str, *, resumable: bool) -> _Parsed:
+    if len(text) > MAX_TEXT:
+        detail = f"the message has {len(text)} characters"
+        raise Failure(
+            "message_too_large", 1009, detail, f"at most {MAX_TEXT}: {expected}", resumable=resumable
+        )
     try:
         return kind.validate_json(text)
     except ValidationError as error:

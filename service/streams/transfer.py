@@ -15,6 +15,7 @@ from service.http.access import is_admin
 from service.http.headers import header
 from service.http.problems import Problem, StatusProblem, documented, respond
 from service.http.routes import BareRoute
+from service.http.words import quote
 from service.settings import Settings
 from service.streams.outbox import MessagesGoneError
 from service.streams.session import NotMovableError, Session
@@ -152,7 +153,7 @@ class Transfer:
                 raise
             raise _UnauthorizedError from None
         if session.name != name:
-            raise UnknownTokenError(f"the token is not that of stream {name!r}")
+            raise UnknownTokenError(f"the token is not that of stream {quote(name)}")
         return session, number
 
     async def _read(self, request: Request) -> bytes:
@@ -200,7 +201,7 @@ def _name(request: Request) -> str:
     name: str = request.path_params["stream"]
     if not re.fullmatch(_NAME, name):
         raise Problem(
-            422, "Invalid request", f"the stream's id is {name!r}", "1 to 64 letters, digits, _ and -"
+            422, "Invalid request", f"the stream's id is {quote(name)}", "1 to 64 letters, digits, _ and -"
         )
     return name
 
@@ -213,7 +214,7 @@ def _closes(request: Request) -> bool:
     """
     value = request.query_params.get("close", "false")
     if value not in ("true", "false"):
-        raise Problem(422, "Invalid request", f"query parameter close is {value!r}", "true or false")
+        raise Problem(422, "Invalid request", f"query parameter close is {quote(value)}", "true or false")
     return value == "true"
 
 

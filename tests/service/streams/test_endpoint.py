@@ -198,6 +198,12 @@ OPENINGS = {
         1008,
         "token: String should have at most 200",
     ),
+    "a text too large": (
+        f'{{"type": [{",".join(["[]"] * 2000)}]}}',
+        "message_too_large",
+        1009,
+        "the message has 6011 characters",
+    ),
 }
 
 
@@ -223,7 +229,8 @@ LATER = {
         "type: Input should be 'finish'",
     ),
     "a chunk too large": (bytes(CHUNK + 1), "message_too_large", 1009, f"the message has {CHUNK + 1} bytes"),
-    "a text too large": (" " * (CHUNK + 1), "message_too_large", 1009, f"the message has {CHUNK + 1} bytes"),
+    "a text too large": (" " * 4097, "message_too_large", 1009, "the message has 4097 characters"),
+    "a text beyond a chunk": (" " * (CHUNK + 1), "message_too_large", 1009, f"has {CHUNK + 1} bytes"),
     "NaN": (np.full(9, np.nan, "<f4").tobytes(), "invalid_audio", 1007, "NaN or infinite"),
     "far too loud": (np.full(9, 99, "<f4").tobytes(), "invalid_audio", 1007, "a sample of size 99"),
 }
