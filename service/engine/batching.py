@@ -34,7 +34,8 @@ class Request:
         inputs: tensors by name, batch first. States left out start at zero.
         outputs: names of outputs or of states' outputs.
         done: is given the answer: the outputs by name, or why there are none.
-        deadline: when it must have begun to run, in the engine's time.
+        deadline: when it must have been answered, in the engine's time. It does not begin to run when that is
+            past or too near, as far as can be told; what has begun is finished, though it be late.
         priority: 1 goes before 2 before 3.
 
     Attributes:
@@ -173,13 +174,24 @@ class Layout:
         return pace
 
     def learn(self, size: int, seconds: float) -> None:
-        """A full batch of this size took so many seconds a row."""
+        """A batch of this size took so many seconds a row."""
         pace = self.pace(size)
         self._paces[size.bit_length()] = pace.learn(seconds)
+
+    def relent(self, size: int) -> None:
+        """Come back a little from what was learned to what was measured before, if that was faster."""
+        bits = size.bit_length()
+        measured = min(self.model.paces, key=lambda pace: abs(pace.size.bit_length() - bits)).at(size)
+        self.learn(size, min(measured.seconds, self.pace(size).seconds))
 
     def rows(self, size: int) -> int:
         """How many rows of this size run together at most."""
         return min(self.pace(size).rows, self._max_rows)
+
+    def seconds(self, rows: int, size: int) -> float:
+        """How long a request takes, or the full batch that it may be run in."""
+        pace = self.pace(size)
+        return max(rows, min(pace.rows, self._max_rows)) * pace.seconds
 
     def measure(
         self, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]

@@ -164,7 +164,8 @@ class Engine:
             done: is called in the event loop, with the outputs by name or with the exception that the
                 inference ended in. Outputs are views of the batch's: copy what is to be kept.
             deadline: when it must have been answered, in the event loop's time. It is refused if that can't
-                be kept, and dropped if it turns out so while it waits; what has begun is finished.
+                be kept, as far as can be told, and dropped if it turns out so while it waits; what has begun
+                is finished, though it be late.
             priority: 1 goes before 2 before 3.
             bounded: see `Scheduler.submit`.
 

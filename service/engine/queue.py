@@ -16,13 +16,12 @@ class Queue:
     Attributes:
         rows: how many rows wait.
         nbytes: the size of their inputs.
-        seconds: how long one lane would need for them, as far as can be told.
     """
 
     def __init__(self) -> None:
         self.rows = 0
         self.nbytes = 0
-        self.seconds = 0.0
+        self._seconds = [0.0] * LOWEST_PRIORITY
         self._levels: list[dict[Hashable, _Group]] = [{} for _ in range(LOWEST_PRIORITY)]
         self._pushed = 0
 
@@ -40,6 +39,12 @@ class Queue:
     def oldest(self) -> float | None:
         """When the one that waits longest was admitted."""
         return min((request.admitted for request in self), default=None)
+
+    def seconds(self, priority: int = LOWEST_PRIORITY) -> float:
+        """How long one lane would need for what waits, as far as can be told; up to a priority, for what goes
+        before a new request of it.
+        """
+        return sum(self._seconds[:priority])
 
     def push(self, request: Request) -> None:
         """Add a request, as the youngest."""
@@ -103,7 +108,9 @@ class Queue:
 
     def _count(self, request: Request, rows: int) -> None:
         self.rows += rows
-        self.seconds = max(0.0, self.seconds + request.seconds * rows / request.rows) if self.rows else 0.0
+        level = request.priority - 1
+        seconds = self._seconds[level] + request.seconds * rows / request.rows
+        self._seconds[level] = max(0.0, seconds) if self._levels[level] else 0.0  # whatever was rounded
 
 
 def _number(request: Request) -> int:

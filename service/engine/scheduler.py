@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from service.engine.batching import Answer, Layout, Piece, Request
+from service.engine.batching import LOWEST_PRIORITY, Answer, Layout, Piece, Request
 from service.engine.clock import Clock
 from service.engine.errors import (
     CancelledRequestError,
@@ -93,25 +93,27 @@ class Scheduler:
         self._lanes = lanes
         self._limits = limits
         self._observers = [*observers]
-        self._halves: deque[list[Piece]] = deque()  # of batches that failed
+        self._halves: deque[list[Piece]] = deque()  # of batches that failed, or were more than had time
         self._running: set[Batch] = set()
         self._stopped = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits or runs."""
-        return not (self._running or self._halves or self.queue.rows)
 
     @property
     def running(self) -> int:
         """How many batches run."""
         return len(self._running)
 
-    def backlog(self) -> float:
-        """Seconds until what waits and runs now will have been run, as far as can be told."""
-        now = self._clock.time()
-        rest = sum(max(0.0, batch.begun + batch.seconds - now) for batch in self._running)
-        return (self.queue.seconds + rest) / self._lanes
+    def backlog(self, priority: int = LOWEST_PRIORITY) -> float:
+        """Seconds until what runs now, and waits now up to a priority, will have been run, as far as can be
+        told.
+        """
+        return (self.queue.seconds(priority) + self._rest(self._clock.time())) / self._lanes
+
+    def _rest(self, now: float) -> float:
+        """Seconds that what runs has still to run."""
+        rest = 0.0
+        for batch in self._running:
+            rest += max(0.0, batch.begun + batch.seconds - now)
+        return rest
 
     def submit(self, request: Request, *, bounded: bool = True) -> None:
         """Queue a request.
@@ -150,12 +152,14 @@ class Scheduler:
             if not pieces:
                 return None
             now = self._clock.time()
-            layout = pieces[0].request.layout
-            rows = sum(piece.rows for piece in pieces)
-            seconds = rows * layout.pace(pieces[0].request.size).seconds
-            pieces = [piece for piece in pieces if not self._too_late(piece.request, now, seconds)]
-            if not pieces:
-                continue
+            pace = pieces[0].request.layout.pace(pieces[0].request.size).seconds
+            seconds = pace * sum([piece.rows for piece in pieces])
+            doubtful = [piece for piece in pieces if _doubtful(piece.request, now + seconds)]
+            if doubtful:
+                pieces = self._in_time(pieces, now, pace)
+                if not pieces:
+                    continue
+                seconds = pace * sum([piece.rows for piece in pieces])
             try:
                 batch = Batch(pieces, now, seconds)
             except Exception as error:  # out of memory, or tensors that are not what they seemed
@@ -180,10 +184,17 @@ class Scheduler:
         if isinstance(outcome, Exception):
             self._fail(batch.pieces, outcome)
             return
-        layout, rows, size = batch.layout, batch.rows, batch.pieces[0].request.size
-        if 2 * rows > layout.rows(size):
-            layout.learn(size, seconds / rows)
-        for piece, answer in zip(batch.pieces, layout.split(batch.pieces, outcome), strict=True):
+        layout, size, took = batch.layout, batch.pieces[0].request.size, seconds / batch.rows
+        # A batch that isn't full takes longer a row, and tells nothing unless it was faster for all that.
+        if 2 * batch.rows > layout.rows(size) or took < layout.pace(size).seconds:
+            layout.learn(size, took)
+        try:
+            answers = layout.split(batch.pieces, outcome)
+        except Exception as split:  # out of memory, or outputs that are not what the card says
+            for piece in batch.pieces:
+                self._end(piece.request, split)
+            return
+        for piece, answer in zip(batch.pieces, answers, strict=True):
             self._answer(piece, answer)
 
     def abandon(self, batch: Batch, error: Exception) -> None:
@@ -214,35 +225,73 @@ class Scheduler:
             raise OverloadedError(
                 f"{queue.rows} rows of {queue.nbytes} bytes wait; at most {limits.rows} rows of "
                 f"{limits.nbytes} bytes may",
-                self._retry_after(),
+                _retry_after(self.backlog()),
             )
         if request.deadline is not None:
             if request.deadline <= now:
                 self._reject(request, "deadline")
                 raise DeadlineExceededError("the request's time was over before it could be queued")
-            if self.queue.rows and now + self.backlog() + request.seconds > request.deadline:
-                self._reject(request, "overload")
-                raise OverloadedError(
-                    f"what waits takes {self.backlog():.3g} seconds; the request has "
-                    f"{request.deadline - now:.3g} seconds",
-                    self._retry_after(),
-                )
+            if queue.rows:
+                self._admit_in_time(request, now, request.deadline)
 
-    def _retry_after(self) -> float:
-        return max(1.0, math.ceil(self.backlog()))
+    def _admit_in_time(self, request: Request, now: float, deadline: float) -> None:
+        """Refuse a request if what goes before it leaves it no time. Where that is a batch or more, it is to
+        have the time for a full one: under load, with no more than its own, each would have to run alone.
+        """
+        ahead = self.queue.seconds(request.priority)
+        if not ahead:
+            return
+        backlog = (ahead + self._rest(now)) / self._lanes
+        batch = request.layout.seconds(request.rows, request.size)
+        takes = request.seconds if ahead < batch else batch
+        if now + backlog + takes > deadline:
+            self._reject(request, "overload")
+            raise OverloadedError(
+                f"what waits takes {backlog:.3g} seconds, the request's batch {takes:.3g}; it has "
+                f"{deadline - now:.3g} seconds",
+                _retry_after(backlog),
+            )
 
     def _reject(self, request: Request, reason: Refusal) -> None:
         for observer in self._observers:
             observer.rejected(request, reason)
 
-    def _too_late(self, request: Request, now: float, seconds: float) -> bool:
-        """End a request that could not be run by its deadline any more, or that nobody waits for."""
-        if request.ended is not None:
-            return True
-        if request.started is not None or request.deadline is None or now + seconds <= request.deadline:
-            return False
-        self._expire(request)
-        return True
+    def _in_time(self, pieces: list[Piece], now: float, pace: float) -> list[Piece]:
+        """Those of a batch to run now, all by their deadlines. What comes too late for its deadline even
+        alone ends here, as does what nobody waits for; where one can't wait for the others, they run next.
+        """
+        timely: list[Piece] = []
+        rows = 0
+        latest = math.inf
+        for number, piece in enumerate(pieces):
+            request = piece.request
+            if request.ended is not None:
+                continue
+            deadline = request.deadline
+            # What has begun is finished.
+            if deadline is not None and request.started is None:
+                if now + piece.rows * pace > deadline:
+                    self._give_up(request, piece.rows * pace)
+                    continue
+                latest = min(latest, deadline)
+            rows += piece.rows
+            if timely and now + rows * pace > latest:
+                self._halves.appendleft(pieces[number:])
+                break
+            timely.append(piece)
+        return timely
+
+    def _give_up(self, request: Request, seconds: float) -> None:
+        """End a request for which there is too little time left. Since nothing is learned from what is not
+        run, a pace that was slow for a while is believed a little less each time.
+        """
+        waited = self._clock.time() - request.admitted
+        error = DeadlineExceededError(
+            f"the request waited for {waited:.3g} seconds and could not be run by its deadline: that takes "
+            f"{seconds:.3g} seconds"
+        )
+        request.layout.relent(request.size)
+        self._end(request, error)
 
     def _expire(self, request: Request) -> None:
         """End a request whose time is over while it waits."""
@@ -263,7 +312,12 @@ class Scheduler:
             request.answered += piece.rows
             if request.answered < request.rows:
                 return
-            answer = request.layout.join([part for _, part in sorted(request.parts.items(), key=_start)])
+            parts = [part for _, part in sorted(request.parts.items(), key=_start)]
+            try:
+                answer = request.layout.join(parts)
+            except Exception as error:  # out of memory
+                self._end(request, error)
+                return
         self._end(request, answer)
 
     def _fail(self, pieces: list[Piece], error: Exception) -> None:
@@ -294,6 +348,15 @@ class Scheduler:
             request.done(answer)
         except Exception:
             log.exception("an answer was not taken")
+
+
+def _doubtful(request: Request, end: float) -> bool:
+    """Whether there may be nothing in running a request up to that time."""
+    return request.ended is not None or (request.deadline is not None and request.deadline < end)
+
+
+def _retry_after(backlog: float) -> float:
+    return max(1.0, math.ceil(backlog))
 
 
 def _stopped() -> EngineStoppedError:

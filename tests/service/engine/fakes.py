@@ -1,4 +1,4 @@
-"""Models that run in numpy, and a clock that is set."""
+"""Models that run in numpy, a clock that is set, and an observer."""
 
 from __future__ import annotations
 
@@ -108,3 +108,23 @@ class FakeClock:
             _, _, timer, callback, args = heapq.heappop(self._timers)
             if not timer.cancelled:
                 callback(*args)
+
+
+class Watch:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[Request, Exception | None]] = []
+        self.rejections: list[str] = []
+
+    def admitted(self, request: Request) -> None:
+        assert request.ended is None
+
+    def rejected(self, _: Request, reason: str) -> None:
+        self.rejections.append(reason)
+
+    def ran(self, _: object, seconds: float, __: Exception | None) -> None:
+        assert seconds >= 0
+
+    def ended(self, request: Request, error: Exception | None) -> None:
+        self.ends.append((request, error))

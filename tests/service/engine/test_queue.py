@@ -77,7 +77,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.rows == sum(request.rows - request.taken for request in self.waiting)
         assert self.queue.nbytes == sum(request.nbytes for request in self.waiting)
         seconds = sum(request.seconds * (1 - request.taken / request.rows) for request in self.waiting)
-        assert self.queue.seconds == pytest.approx(seconds, abs=1e-9)
+        assert self.queue.seconds() == pytest.approx(seconds, abs=1e-9)
 
 
 TestQueue = QueueMachine.TestCase

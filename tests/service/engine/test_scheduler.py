@@ -1,219 +1,16 @@
-"""The scheduler's promises, whatever happens in whatever order: without threads, on a clock that is set."""
+"""What the scheduler admits, in which order it is run, and what ends it: on a clock that is set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count
-
-import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.engine.batching import Answer, Layout, Request
-from service.engine.errors import (
-    CancelledRequestError,
-    DeadlineExceededError,
-    EngineStoppedError,
-    InvalidTensorsError,
-    LaneDiedError,
-    OverloadedError,
-)
-from service.engine.scheduler import Batch, Limits, Scheduler
-from tests.service.engine.fakes import POISON, FakeClock, FakeSession, fake_model, sums
+from service.engine.batching import Answer, Layout
+from service.engine.errors import DeadlineExceededError, InvalidTensorsError, OverloadedError
+from service.engine.scheduler import Limits, Scheduler
+from tests.service.engine.fakes import FakeClock, Watch, fake_model, sums
 
-LANES = 2
 ROWS = 4
 SECONDS = 0.01
-
-
-class Watch:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[Request, Exception | None]] = []
-        self.rejections: list[str] = []
-
-    def admitted(self, request: Request) -> None:
-        assert request.ended is None
-
-    def rejected(self, _: Request, reason: str) -> None:
-        self.rejections.append(reason)
-
-    def ran(self, _: object, seconds: float, __: Exception | None) -> None:
-        assert seconds >= 0
-
-    def ended(self, request: Request, error: Exception | None) -> None:
-        self.ends.append((request, error))
-
-
-class SchedulerMachine(RuleBasedStateMachine):
-    """Requests with numbers of their own come in, lanes take and finish batches, time passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = FakeClock()
-        self.session = FakeSession()
-        model = fake_model(ROWS, SECONDS, self.session)
-        self.layout = Layout(model, 32)
-        self.watch = Watch()
-        self.scheduler = Scheduler(self.clock, LANES, Limits(rows=20), [self.watch])
-        self.numbers = count(1)
-        self.asked: dict[int, Request] = {}
-        self.answers: dict[int, Answer] = {}
-        self.cancelled: set[int] = set()
-        self.lanes: list[Batch] = []
-        self.stopped = False
-
-    def submit(self, rows: int, *, poison: bool = False, bounded: bool = True, **options: object) -> None:
-        first = next(self.numbers)
-        values = [float(first), *(float(next(self.numbers)) for _ in range(rows - 1))]
-        if poison:
-            values[-1] += 2 * POISON
-
-        def done(answer: Answer) -> None:
-            assert first not in self.answers  # nothing is answered twice
-            self.answers[first] = answer
-
-        request = sums(self.layout, *values, done=done, **options)  # type: ignore[arg-type]
-        try:
-            self.scheduler.submit(request, bounded=bounded)
-        except EngineStoppedError:
-            assert self.stopped
-        except OverloadedError:
-            assert bounded
-            assert self.watch.rejections
-        else:
-            assert not self.stopped
-            self.asked[first] = request
-
-    @rule(
-        rows=st.integers(1, 9), priority=st.integers(1, 3), size=st.sampled_from([3, 4]), poison=st.booleans()
-    )
-    def ask(self, rows: int, priority: int, size: int, poison: bool) -> None:
-        self.submit(rows, priority=priority, size=size, poison=poison)
-
-    @rule(rows=st.integers(1, 9), patience=st.floats(0.001, 0.2))
-    def ask_with_a_deadline(self, rows: int, patience: float) -> None:
-        self.submit(rows, deadline=self.clock.now + patience)
-
-    @rule()
-    def stream_on(self) -> None:
-        self.submit(1, priority=1, bounded=False, h=np.zeros((1, 1), np.float32))
-
-    @precondition(lambda self: self.asked)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        first = data.draw(st.sampled_from(sorted(self.asked)))
-        self.scheduler.cancel(self.asked[first])
-        if first not in self.answers:
-            self.cancelled.add(first)
-
-    @precondition(lambda self: len(self.lanes) < LANES and not self.stopped)
-    @rule()
-    def start(self) -> None:
-        batch = self.scheduler.next()
-        if batch is None:
-            assert not self.scheduler.queue.rows
-        else:
-            assert batch.rows <= ROWS
-            assert all(piece.request.ended is None for piece in batch.pieces)
-            assert all(
-                piece.request.deadline is None or piece.start or self.clock.now <= piece.request.deadline
-                for piece in batch.pieces
-            )
-            self.lanes.append(batch)
-
-    @precondition(lambda self: self.lanes)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        batch = self.lanes.pop(data.draw(st.integers(0, len(self.lanes) - 1)))
-        outcome: Answer
-        try:
-            outcome = batch.run()
-        except RuntimeError as error:
-            outcome = error
-        self.scheduler.finish(batch, outcome)
-        self.scheduler.finish(batch, outcome)  # again changes nothing
-
-    @precondition(lambda self: self.lanes)
-    @rule()
-    def die(self) -> None:
-        batch = self.lanes.pop()
-        self.scheduler.abandon(batch, LaneDiedError("gone"))
-        for piece in batch.pieces:
-            assert piece.request.ended is not None
-
-    @rule(seconds=st.floats(0, 0.1))
-    def wait(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    @rule()
-    def stop(self) -> None:
-        self.scheduler.stop()
-        self.stopped = True
-
-    @invariant()
-    def keeps_within_its_limits(self) -> None:
-        queue = self.scheduler.queue
-        assert sum(request.rows - request.taken for request in queue if request.priority > 1) <= 20
-        assert self.scheduler.running == len(self.lanes)
-        assert self.scheduler.backlog() >= 0
-
-    @invariant()
-    def gives_everybody_what_is_theirs(self) -> None:
-        for first, answer in self.answers.items():
-            request = self.asked[first]
-            values = request.inputs["pixels"][:, 0].tolist()
-            if isinstance(answer, dict):
-                assert answer["h_next"][:, 0].tolist() == values
-            elif isinstance(answer, DeadlineExceededError):
-                assert request.started is None  # dropped while it waited, never after
-                assert request.deadline is not None
-            elif isinstance(answer, RuntimeError) and str(answer) == "poison":
-                assert max(values) > POISON  # only those fail that would fail alone
-            else:
-                assert isinstance(answer, LaneDiedError | EngineStoppedError)
-        assert not self.cancelled & self.answers.keys()
-
-    @invariant()
-    def tells_each_end_once(self) -> None:
-        ended = [request for request, _ in self.watch.ends]
-        assert len(ended) == len(set(map(id, ended))) == len(self.answers) + len(self.cancelled)
-        for request, error in self.watch.ends:
-            assert request.ended is not None
-            assert isinstance(error, CancelledRequestError) == (
-                request.inputs["pixels"][0, 0] in self.cancelled
-                or request.inputs["pixels"][0, 0] - 2 * POISON in self.cancelled
-            )
-
-    def teardown(self) -> None:
-        """Whatever was left to do is done: then nothing is lost."""
-        while True:
-            while self.lanes:
-                batch = self.lanes.pop()
-                try:
-                    self.scheduler.finish(batch, batch.run())
-                except RuntimeError as error:
-                    self.scheduler.finish(batch, error)
-            # an engine that was stopped starts nothing more
-            batch_or_none = None if self.stopped else self.scheduler.next()
-            if batch_or_none is None:
-                break
-            self.lanes.append(batch_or_none)
-        assert self.scheduler.idle
-        assert self.clock.pending == 0
-        assert self.answers.keys() | self.cancelled == self.asked.keys()
-        self.gives_everybody_what_is_theirs()
-        self.tells_each_end_once()
-
-
-SchedulerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestScheduler = SchedulerMachine.TestCase
-
-
-Ask = Callable[..., tuple[Request, list[Answer]]]
 
 
 @pytest.fixture
@@ -289,7 +86,8 @@ def test_a_request_that_would_wait_too_long_is_refused(
     for _ in range(9):
         ask(scheduler, layout, *range(10))
     with pytest.raises(
-        OverloadedError, match=r"what waits takes 0\.9 seconds; the request has 0\.5 sec"
+        OverloadedError,
+        match=r"what waits takes 0\.9 seconds, the request's batch 0\.04; it has 0\.5 seconds",
     ) as caught:
         ask(scheduler, layout, 1, deadline=1000.5)
     assert caught.value.retry_after == 1
@@ -360,3 +158,89 @@ def test_the_pace_is_learned(scheduler: Scheduler, layout: Layout, clock: FakeCl
         scheduler.finish(batch, batch.run())
     ask(scheduler, layout, *range(20))
     assert scheduler.backlog() == pytest.approx(2.0, rel=0.01)
+
+
+def run(scheduler: Scheduler, clock: FakeClock, seconds: float) -> list[float]:
+    """Run the next batch, which takes so long; the rows that were in it."""
+    batch = scheduler.next()
+    assert batch is not None
+    clock.advance(seconds)
+    scheduler.finish(batch, batch.run())
+    rows: list[float] = batch.inputs["pixels"][:, 0].tolist()
+    return rows
+
+
+def slow_down(scheduler: Scheduler, layout: Layout, clock: FakeClock) -> None:
+    for _ in range(50):
+        ask(scheduler, layout, 1, 2, 3, 4)
+        run(scheduler, clock, 1.2)
+
+
+def test_a_slow_time_is_forgotten_when_lone_requests_are_fast(
+    scheduler: Scheduler, layout: Layout, clock: FakeClock
+) -> None:
+    """An idle server does not tell that it has no time (BentoML#4670)."""
+    slow_down(scheduler, layout, clock)
+    for _ in range(1000):
+        ask(scheduler, layout, 1)
+        run(scheduler, clock, 0.01)
+    answers = ask(scheduler, layout, 1, deadline=clock.now + 0.2)
+    run(scheduler, clock, 0.01)
+    assert isinstance(answers[0], dict)
+
+
+def test_a_slow_time_is_forgotten_though_nobody_is_as_patient(
+    scheduler: Scheduler, layout: Layout, clock: FakeClock
+) -> None:
+    slow_down(scheduler, layout, clock)
+    dropped: list[Answer] = []
+    for _ in range(10):
+        answers = ask(scheduler, layout, 1, deadline=clock.now + 0.2)
+        if scheduler.next() is not None:
+            break
+        dropped += answers
+    assert 1 <= len(dropped) < 10
+    first = dropped[0]
+    assert isinstance(first, DeadlineExceededError)
+    assert str(first) == (
+        "the request waited for 0 seconds and could not be run by its deadline: that takes 0.299 seconds"
+    )
+
+
+def test_what_has_no_time_for_a_full_batch_is_run_without_the_others(
+    scheduler: Scheduler, layout: Layout, clock: FakeClock
+) -> None:
+    hurried = [ask(scheduler, layout, n, deadline=clock.now + 2.5 * SECONDS) for n in (1, 2)]
+    patient = [ask(scheduler, layout, n) for n in (3, 4, 5)]
+    assert run(scheduler, clock, 0.02) == [1, 2]
+    assert run(scheduler, clock, 0.02) == [3, 4]
+    assert run(scheduler, clock, 0.02) == [5]
+    assert all(isinstance(answer, dict) for (answer,) in hurried + patient)
+
+
+def test_what_waits_behind_a_request_does_not_count_against_it(
+    scheduler: Scheduler, layout: Layout, clock: FakeClock, watch: Watch
+) -> None:
+    for _ in range(9):
+        ask(scheduler, layout, *range(10), priority=3)
+    with pytest.raises(OverloadedError):
+        ask(scheduler, layout, 1, priority=3, deadline=clock.now + 0.5)
+    answers = [ask(scheduler, layout, n, priority=n, deadline=clock.now + 0.1) for n in (2, 1)]
+    assert run(scheduler, clock, 0.04)[:2] == [1, 2]
+    assert all(isinstance(answer, dict) for (answer,) in answers)
+    assert watch.rejections == ["overload"]
+
+
+@pytest.mark.parametrize("step", ["split", "join"])
+def test_outputs_that_cannot_be_given_out_end_their_requests(
+    scheduler: Scheduler, layout: Layout, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Layout, step, fail)
+    answers = ask(scheduler, layout, *range(6))
+    while (batch := scheduler.next()) is not None:
+        scheduler.finish(batch, batch.run())
+    assert [type(answer) for answer in answers] == [MemoryError]
+    assert not scheduler.running
