@@ -134,6 +134,14 @@ def test_lengths(small_server: Any) -> None:
         assert answer["outputs"][0]["data"] == frames
 
 
+@pytest.mark.parametrize("length", [-1, 4])
+def test_lengths_beyond_what_is_there(small_server: Any, length: int) -> None:
+    lengths = {"name": "lengths", "shape": [1], "datatype": "INT32", "data": [length]}
+    response = infer(small_server, inputs=[PIXELS, lengths])
+    assert response.status_code == 400
+    assert f"lengths has {length}; expected 0 to 3, the size of 'pixels'" in response.json()["error"]
+
+
 def test_errors_are_the_protocols(small_server: Any) -> None:
     response = infer(small_server, inputs=[PIXELS | {"datatype": "FP64"}])
     assert (response.status_code, response.headers["content-type"]) == (400, "application/json")

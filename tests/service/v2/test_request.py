@@ -185,14 +185,6 @@ WRONG = [
         "input 'h' has the shape [2, 2]; expected [-1, 1], where -1 is any size from 1 on",
     ),
     (
-        {"inputs": [PIXELS, LENGTHS | {"data": [3, 4]}]},
-        "input 'lengths' holds 4; expected 0 to 3, the size of 'pixels'",
-    ),
-    (
-        {"inputs": [PIXELS, LENGTHS | {"data": [-1, 3]}]},
-        "input 'lengths' holds -1; expected 0 to 3, the size of 'pixels'",
-    ),
-    (
         {"inputs": [{k: v for k, v in PIXELS.items() if k != "data"}]},
         "input 'pixels' has neither data nor the parameter binary_data_size",
     ),
@@ -361,7 +353,7 @@ def test_whatever_document_is_sent_is_read_or_refused(document: Any, tail: bytes
     except InvalidRequestError:
         return
     assert request.inputs["pixels"].dtype == np.float32
-    assert request.inputs["lengths"].max() <= request.inputs["pixels"].shape[1]
+    assert request.inputs["lengths"].shape == request.inputs["pixels"].shape[:1]
 
 
 @given(data=st.data(), rows=st.integers(1, 3), size=st.integers(1, 4))
