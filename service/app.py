@@ -12,7 +12,7 @@ from service import telemetry, v2, web
 from service.digits import routes as digits
 from service.engine import Engine, Limits, Model, cpus
 from service.frames import routes as frames
-from service.http import failures, health, problems, stack
+from service.http import failures, health, openapi, problems, stack
 from service.http.application import Application
 from service.http.counts import RequestCounts
 from service.http.decoders import Decoders
@@ -74,6 +74,7 @@ def create_app(settings: Settings) -> Application:
     app.include_router(health.router)
     telemetry.install(app, engine, app.state.streams.registry, requests, refusals)
     web.install(app)
+    openapi.install(app, settings)
     return stack.build(app, settings, requests, refusals, traced=tracing is not None)
 
 

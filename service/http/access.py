@@ -93,7 +93,7 @@ class AccessControl:
                     "a key with the scope admin: start the server with --api-keys",
                 )
             return
-        if path in _OPEN or path.startswith(_OPEN_FOLDERS):
+        if is_open(path):
             return
         sent = _sent(scope)
         key = self.keys.find(sent) if sent else None
@@ -143,6 +143,11 @@ class AccessControl:
                 ),
                 {"Retry-After": str(math.ceil(wait))},
             )
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
 def is_admin(scope: Scope) -> bool:

@@ -16,7 +16,7 @@ from service.http.refusals import Refusal, Refusals
 TIMEOUT = "X-Request-Timeout"
 _HEADER = TIMEOUT.lower().encode()
 _DEADLINE = "momentum.deadline"
-_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,30})?(e-[0-9]{1,3})?")  # as programs write a number
 _GRACE_SECONDS = 5  # for an answer that is being computed
 
 
