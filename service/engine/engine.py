@@ -52,7 +52,7 @@ class Engine:
 
     Attributes:
         repository: the models.
-        statistics: of each version of them.
+        statistics: of each version of them that was asked for anything.
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
@@ -74,7 +74,8 @@ class Engine:
         self._count = self.repository.device.allow(lanes)
         self._max_rows = max_rows
         self._limits = limits or Limits()
-        self.statistics = Statistics()
+        repository = self.repository
+        self.statistics = Statistics(lambda: repository.served)
         self._observers = [self.statistics, *observers]
         self._layouts: WeakKeyDictionary[Model, Layout] = WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop

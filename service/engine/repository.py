@@ -27,6 +27,7 @@ _BACKOFF_SECONDS = (0, 1, 2, 4, 8, 16, 32)  # between attempts to load a model t
 # Until what could not be loaded is tried again, though its files are the same: it may have been for want of
 # memory, or of a file system that answers.
 _AGAIN_SECONDS = 60
+_KEPT_PACES = 64  # of graphs; older ones are measured anew should they come back
 
 
 class State(StrEnum):
@@ -90,7 +91,7 @@ class Repository:
     Attributes:
         device: as given.
         loads: how many versions were "loaded" and how many "failed".
-        load_seconds: what that took.
+        load_seconds: what that took, all together.
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
@@ -138,6 +139,11 @@ class Repository:
     def versions(self) -> list[Model]:
         """All that can be run."""
         return [version.model for version in self._versions.values() if version.model is not None]
+
+    @property
+    def served(self) -> set[tuple[str, str]]:
+        """Their names and versions."""
+        return {(model.card.name, model.card.version) for model in self.versions}
 
     @property
     def ready(self) -> bool:
@@ -191,10 +197,8 @@ class Repository:
             )
             for key, version in self._versions.items()
         }
-        for key, leaving in list(self._leaving.items()):
-            if leaving() is None:
-                del self._leaving[key]
-            elif key not in entries:
+        for key, leaving in self._leaving.items():
+            if leaving() is not None and key not in entries:
                 entries[key] = Entry(key[0], str(key[1]), State.UNLOADING, "streams that began on it go on")
         if self._loading is not None and (self._loading not in entries or not entries[self._loading].reason):
             name, number = self._loading
@@ -316,6 +320,8 @@ class Repository:
         begin = time.monotonic()
         try:
             model = load_model(self._store / name / str(number), self._paces, self.device)
+            while len(self._paces) > _KEPT_PACES:
+                del self._paces[next(iter(self._paces))]
             self._check(model)
         except Exception as error:  # whatever it is, it must not end the watching
             return error
@@ -365,6 +371,7 @@ class Repository:
         self._changed()
 
     def _leave(self, key: _Key, model: Model | None) -> None:
+        self._leaving = {other: left for other, left in self._leaving.items() if left() is not None}
         if model is not None:
             self._leaving[key] = weakref.ref(model)
 

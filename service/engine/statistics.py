@@ -24,6 +24,7 @@ _STEPS = ("1", "1.25", "1.6", "2", "2.5", "3.15", "4", "5", "6.3", "8")
 BOUNDS = tuple(float(f"{step}e{exponent}") for exponent in range(-4, 2) for step in _STEPS)
 
 RECENT_SECONDS = 10
+_AFTERLIFE_SECONDS = 600  # of a version that is not served any more, for its last numbers to be read
 
 _ERRORS: dict[type[Exception], str] = {
     DeadlineExceededError: "deadline",
@@ -119,9 +120,11 @@ class VersionStatistics:
         batches: those that ran, by rows: how many, and their nanoseconds together.
         failed_batches: those that did not.
         last_inference: when a batch last ran, milliseconds since the epoch; 0 for never.
+        touched: when a batch last ran or failed, or it was first asked for anything, in the engine's time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, touched: float = 0.0) -> None:
+        self.touched = touched
         self.in_flight = 0
         self.rows = 0
         self.request = Histogram()
@@ -154,25 +157,43 @@ class VersionStatistics:
         return Recent.of(part for part in self._ring if end - RECENT_SECONDS <= part.second < end)
 
 
+_Key = tuple[str, str]
+
+
 class Statistics:
     """An observer that counts.
 
     Args:
+        served: names and versions of what requests can get now.
         clock: the time by which requests are queued and answered.
 
     Attributes:
-        versions: those that were asked for anything, by name and version.
+        versions: those that were asked for anything, by name and version, until some time after they were
+            last served.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.versions: dict[tuple[str, str], VersionStatistics] = {}
+    def __init__(
+        self,
+        served: Callable[[], Iterable[_Key]] = lambda: (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.versions: dict[_Key, VersionStatistics] = {}
+        self._served = served
         self._clock = clock
 
     def of(self, name: str, version: str) -> VersionStatistics:
         """Those of a version, for looking only; of zeros if it was asked for nothing yet."""
         return self.versions.get((name, version)) or VersionStatistics()
 
-    def recent(self, keys: Iterable[tuple[str, str]]) -> Recent:
+    def prune(self) -> None:
+        """Let go of versions that are not served any more, and have run nothing for ten minutes."""
+        since = self._clock() - _AFTERLIFE_SECONDS
+        served = {*self._served()}
+        for key, version in [*self.versions.items()]:
+            if key not in served and not version.in_flight and version.touched < since:
+                del self.versions[key]
+
+    def recent(self, keys: Iterable[_Key]) -> Recent:
         """The last RECENT_SECONDS whole seconds of these versions together."""
         now = self._clock()
         return Recent.of(self.versions[key].recent(now) for key in keys if key in self.versions)
@@ -188,6 +209,7 @@ class Statistics:
     def ran(self, pieces: list[Piece], seconds: float, error: Exception | None) -> None:
         """See `Observer`."""
         version = self._of(pieces[0].request)
+        version.touched = now = self._clock()
         if error is not None:
             version.failed_batches += 1
             return
@@ -196,7 +218,7 @@ class Statistics:
         version.batches[rows] = count + 1, ns + int(1e9 * seconds)
         version.rows += rows
         version.last_inference = time.time_ns() // 10**6
-        recent = version.during(self._clock())
+        recent = version.during(now)
         recent.rows += rows
         recent.batches += 1
 
@@ -220,5 +242,6 @@ class Statistics:
         key = card.name, card.version
         version = self.versions.get(key)
         if version is None:
-            version = self.versions[key] = VersionStatistics()
+            self.prune()  # whenever there is more
+            version = self.versions[key] = VersionStatistics(self._clock())
         return version

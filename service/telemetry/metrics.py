@@ -30,7 +30,6 @@ from service.telemetry.device import Device
 from service.telemetry.families import counter, durations, gauge, sizes
 
 _MODEL = ("model", "version")
-_AFTERLIFE_MILLISECONDS = 600_000
 
 
 class Metrics:
@@ -95,10 +94,10 @@ class _EngineMetrics(Collector):
         self._build = {"version": version("momentum-serve"), "python": platform.python_version()}
 
     def collect(self) -> Iterable[Metric]:
-        loaded = {(model.card.name, model.card.version) for model in self._engine.repository.versions}
+        loaded = self._engine.repository.served
         statistics = self._engine.statistics
-        shown = loaded | {key for key, done in statistics.versions.items() if _is_of_interest(done)}
-        versions = {key: statistics.of(*key) for key in sorted(shown)}
+        statistics.prune()
+        versions = {key: statistics.of(*key) for key in sorted(loaded | statistics.versions.keys())}
         yield from self._about(loaded)
         yield from self._now()
         yield from _requests(versions)
@@ -130,6 +129,12 @@ class _EngineMetrics(Collector):
             ("outcome",),
             {(outcome,): loads[outcome] for outcome in ("loaded", "failed")},
         )
+        yield counter(
+            "momentum_model_load_seconds",
+            "What these loads took, together",
+            (),
+            {(): engine.repository.load_seconds},
+        )
 
     def _now(self) -> Iterable[Metric]:
         engine, scheduler = self._engine, self._engine.scheduler
@@ -147,11 +152,6 @@ class _EngineMetrics(Collector):
             ("lanes_ailing", "Those of them that died or hang", engine.ailing),
         ):
             yield gauge(f"momentum_{name}", text, (), {(): value})
-
-
-def _is_of_interest(done: VersionStatistics) -> bool:
-    """Whether a version is told of though it is not loaded any more: until its last numbers were read."""
-    return done.in_flight > 0 or 1000 * time.time() - done.last_inference < _AFTERLIFE_MILLISECONDS
 
 
 _Versions = dict[tuple[str, str], VersionStatistics]

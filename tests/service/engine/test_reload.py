@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
+import pytest
 
 from service.engine import Engine
 from service.engine.store import Model
@@ -51,5 +53,25 @@ def test_who_holds_a_version_that_is_replaced_can_go_on(tmp_path: Path, write_ar
             assert states == {"1": "UNLOADING", "2": "READY"}
             onward = await engine.infer(held, {**inputs, "h": answer["h_next"]}, ["h_next"])
             assert onward["h_next"].tolist() == [[8]]
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_nothing_is_kept_of_versions_that_were_served_long_ago(
+    tmp_path: Path, write_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.repository._KEPT_PACES", 2)
+
+    async def main() -> None:
+        folder = write_artifact(tmp_path)
+        async with Engine(tmp_path, versions=1) as engine:
+            for number in range(2, 7):
+                graph = onnx.load(folder / "model.onnx")
+                graph.doc_string = str(number)  # another checksum
+                shutil.rmtree(folder)
+                folder = write_artifact(tmp_path, version=str(number), graph=graph.SerializeToString())
+                await engine.repository.refresh()
+            assert len(engine.repository._leaving) <= 1
+            assert len(engine.repository._paces) <= 2
 
     asyncio.run(asyncio.wait_for(main(), 60))

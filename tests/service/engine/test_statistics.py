@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock(1000.0)
-        self.statistics = Statistics(self.clock.time)
+        self.served = {("digits", "1")}
+        self.statistics = Statistics(lambda: self.served, self.clock.time)
         self.layout = Layout(fake_model(rows=4, seconds=0.01), 32)
         self.scheduler = Scheduler(self.clock, 1, Limits(rows=10), [self.statistics])
 
@@ -233,3 +235,40 @@ def test_no_durations_have_no_quantile() -> None:
 def test_bounds_rise() -> None:
     assert list(BOUNDS) == sorted(set(BOUNDS))
     assert (BOUNDS[0], BOUNDS[-1]) == (0.0001, 80.0)
+
+
+def test_versions_that_are_not_served_are_forgotten_after_a_while() -> None:
+    """By the engine's time: the wall clock may jump."""
+    bench = Bench()
+    bench.submit(1)
+    bench.run()
+    bench.clock.advance(10_000)
+    bench.statistics.prune()
+    assert bench.counted.rows == 1  # it is served
+    bench.served.clear()
+    bench.submit(2)
+    bench.run()
+    bench.clock.advance(500)
+    bench.statistics.prune()
+    assert bench.counted.rows == 2
+    bench.submit(3)
+    bench.clock.advance(500)
+    bench.statistics.prune()
+    assert bench.counted.in_flight == 1
+    bench.run()
+    bench.clock.advance(601)
+    bench.statistics.prune()
+    assert not bench.statistics.versions
+
+
+def test_no_more_versions_are_kept_than_are_served_or_were_lately() -> None:
+    bench = Bench()
+    for number in range(100):
+        card = bench.layout.model.card.model_copy(update={"version": str(number)})
+        bench.layout = Layout(replace(bench.layout.model, card=card), 32)
+        bench.served = {("digits", str(number))}
+        bench.submit(1)
+        bench.run()
+        bench.clock.advance(200)
+    assert len(bench.statistics.versions) <= 5
+    assert ("digits", "99") in bench.statistics.versions

@@ -199,6 +199,7 @@ def test_models_are_told_of_as_they_come_and_break(
             time.sleep(0.05)
         assert found[key("momentum_model_loads_total", outcome="loaded")] == 2
         assert found[key("momentum_model_loads_total", outcome="failed")] >= 1
+        assert found[key("momentum_model_load_seconds_total")] > 0
         assert found[key("momentum_requests_total", model="digits", version="2", outcome="success")] == 0
         assert infer(server) == 200
         assert (
