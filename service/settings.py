@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
 from exports import card
+from service.engine import MAX_ROWS
 from service.engine.devices import Wanted
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/?#@\s]+)$")]
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
         description="inferences that run side by side, one thread each; default: one a CPU, or one on a GPU",
     )
     batch_rows: int = Field(
-        16,  # more gain nothing on a CPU, and all wait for the last
+        MAX_ROWS,
         ge=1,
         le=4096,
         description="images, or pieces of audio, of several requests that may run as one inference",

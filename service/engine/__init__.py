@@ -8,7 +8,7 @@ imports nothing of it.
 from service.engine.batching import Answer, Request
 from service.engine.clock import Clock, Timer
 from service.engine.devices import DeviceError
-from service.engine.engine import Engine
+from service.engine.engine import MAX_ROWS, Engine
 from service.engine.errors import (
     CancelledRequestError,
     DeadlineExceededError,
@@ -24,6 +24,7 @@ from service.engine.scheduler import Limits
 from service.engine.store import Model, StoreError, Tensor
 
 __all__ = [
+    "MAX_ROWS",
     "Answer",
     "CancelledRequestError",
     "Clock",
