@@ -17,6 +17,7 @@ from service.engine import Engine, Model, StoreError, Tensor
 from service.frames import audio, formats
 from service.frames.transcript import Segment, Transcript
 from service.http.deadline import deadline
+from service.http.decoders import Decoders
 from service.http.problems import Problem, documented
 from service.http.routes import while_connected
 from service.http.uploads import UNTYPED, form_file, media_type
@@ -135,8 +136,7 @@ async def hear(
     state = request.app.state
     model = state.engine.model(MODEL)
     card = model.card
-    waveform = await state.decoders.run(request, len(body), _decode, body, card, state.settings)
-    heard = await _heard(request, model, waveform)
+    heard = await _hear(request, model, body)
     if form == "csv":
         return _attachment(await asyncio.to_thread(formats.to_csv, heard), "frames.csv", "text/csv")
     if form == "textgrid":
@@ -225,6 +225,15 @@ def _decode(body: bytes, card: Card, settings: Settings) -> audio.Waveform:
             f"at least {hop} samples, {1000 * hop / rate:g} milliseconds",
         )
     return waveform
+
+
+async def _hear(request: Request, model: Model, body: bytes) -> formats.Heard:
+    """Decode a recording and hear it."""
+    state = request.app.state
+    decoders: Decoders = state.decoders
+    waveform = await decoders.run(request, len(body), _decode, body, model.card, state.settings)
+    with decoders.hold(waveform.nbytes):
+        return await _heard(request, model, waveform)
 
 
 async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> formats.Heard:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from fastapi import Request
@@ -26,7 +27,8 @@ class Decoders:
 
     Args:
         threads: how many.
-        limits: what may wait for them, a row a request; more is refused.
+        limits: what may wait for them, a row a request, and how many bytes of what they made may wait to be
+            used; more is refused.
         refusals: where that is counted.
     """
 
@@ -38,6 +40,7 @@ class Decoders:
         self._refusals = refusals
         self._waiting = 0
         self._waiting_bytes = 0
+        self._held_bytes = 0
         self._seconds = 0.0  # that one takes, usually
 
     def __enter__(self) -> Self:
@@ -62,6 +65,27 @@ class Decoders:
         """
         return await while_connected(request, self._run(deadline(request), size, decode, *arguments))
 
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Keep what was decoded until it has been used: a few bytes of silence can become megabytes.
+
+        Args:
+            size: of it, bytes.
+
+        Raises:
+            OverloadedError: too much is kept.
+        """
+        if self._held_bytes and self._held_bytes + size > self._limits.nbytes:
+            raise self._overloaded(
+                f"recordings of {self._held_bytes} bytes, decoded, wait to be heard, and no more than "
+                f"{self._limits.nbytes} bytes may"
+            )
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
+
     async def _run(self, when: float, size: int, decode: Callable[..., T], *arguments: Any) -> T:
         await self._turn(when, size)
         loop = asyncio.get_running_loop()
@@ -78,11 +102,9 @@ class Decoders:
         if self._waiting and (
             self._waiting >= self._limits.rows or self._waiting_bytes + size > self._limits.nbytes
         ):
-            self._refusals[Refusal.DECODERS] += 1
-            raise OverloadedError(
+            raise self._overloaded(
                 f"{self._waiting} images or recordings of {self._waiting_bytes} bytes wait to be decoded, "
-                f"and no more than {self._limits.rows} of {self._limits.nbytes} bytes may",
-                max(1, self._waiting * self._seconds / self._threads),
+                f"and no more than {self._limits.rows} of {self._limits.nbytes} bytes may"
             )
         self._waiting += 1
         self._waiting_bytes += size
@@ -99,6 +121,10 @@ class Decoders:
         finally:
             self._waiting -= 1
             self._waiting_bytes -= size
+
+    def _overloaded(self, detail: str) -> OverloadedError:
+        self._refusals[Refusal.DECODERS] += 1
+        return OverloadedError(detail, max(1, self._waiting * self._seconds / self._threads))
 
     def _ended(self, started: float) -> None:
         self._turns.release()

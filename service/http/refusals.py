@@ -21,7 +21,7 @@ class Refusal(StrEnum):
     RATE_LIMITED = "rate_limited"  # 429: the key's own limit, not overload
     BODY_TOO_LARGE = "body_too_large"  # 413
     BODIES = "bodies"  # 429: the bodies of all requests together have as many bytes as they may
-    DECODERS = "decoders"  # 429: as many images and recordings wait to be decoded as may
+    DECODERS = "decoders"  # 429: as many images and recordings wait to be decoded, or heard, as may
     BODY_TIMEOUT = "body_timeout"  # 408: the body did not arrive by the deadline
     DEADLINE = "deadline"  # 504: not answered by the deadline, and not by the engine's doing
     CLIENT_LEFT = "client_left"  # 499: nobody was left to read the answer

@@ -20,6 +20,8 @@ from praatio import textgrid
 
 from service.engine.store import StoreError, load_model
 from service.frames import routes as frames
+from tests.service.faults.launcher import Fault
+from tests.service.faults.load import wait_until
 from tests.service.small_frames import LABELS, expected
 from tests.service.sounds import FILES, announce, encode, tone
 
@@ -244,6 +246,32 @@ def test_a_bomb_is_refused(frames_server: Any) -> None:
     assert len(bomb) < 200_000
     document = problem(post(frames_server, content=bomb), 413, "audio-too-long")
     assert document["expected"] == "at most 40 seconds, and 10000000 samples in all channels together"
+
+
+def test_small_files_of_long_recordings_are_bounded_by_what_they_become(
+    serve: Callable[..., Any], store: Path
+) -> None:
+    """While they are heard, too."""
+    silence = encode(np.zeros(320_000, np.int16), container="FLAC")
+    assert len(silence) < 20_000
+    flags = ["--store", store, "--queue-bytes", 500_000]
+    with serve(*flags, module="tests.service.faults.launcher") as server, ThreadPoolExecutor(1) as pool:
+        server.process.send_signal(Fault.HOLD)
+        try:
+            first = pool.submit(post, server, content=silence)
+            wait_until(lambda: in_flight(server) == 1, "the first one is being heard")
+            refused = post(server, content=silence)
+        finally:
+            server.process.send_signal(Fault.RELEASE)
+        document = problem(refused, 429, "overloaded")
+        assert "wait to be heard, and no more than 500000 bytes may" in document["detail"]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert first.result().status_code == 200
+        assert post(server, content=silence).status_code == 200
+
+
+def in_flight(server: Any) -> int:
+    return int(server.client.get("/v1/status").json()["models"][0]["in_flight"])
 
 
 def test_many_recordings_at_once_get_their_own_answers(frames_server: Any) -> None:

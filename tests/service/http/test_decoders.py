@@ -100,6 +100,26 @@ def test_a_lone_upload_may_be_of_any_size() -> None:
     bench(check)
 
 
+def test_no_more_is_held_than_may() -> None:
+    async def check(bench: Bench) -> None:
+        hold = bench.decoders.hold
+        message = "^recordings of 1000000000 bytes, decoded, wait"
+        with (
+            hold(10**9),
+            pytest.raises(OverloadedError, match=message),
+            hold(1),
+        ):  # a lone one may be of any size
+            pass
+        with pytest.raises(ZeroDivisionError), hold(600):
+            raise ZeroDivisionError
+        with hold(600), hold(400), pytest.raises(OverloadedError), hold(1):
+            pass
+        with hold(600), hold(400):
+            pass
+
+    assert bench(check).refusals == {Refusal.DECODERS: 2}
+
+
 def test_what_can_not_be_answered_in_time_is_not_decoded() -> None:
     async def check(bench: Bench) -> None:
         running = await bench.begin("a")
