@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import onnxruntime
 
 from service.engine import cpus
+from service.engine.binding import BoundSession, Session
 
 Wanted = Literal["auto", "cpu", "cuda"]
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Device:
     lanes: int
     reason: str = ""
 
-    def open(self, graph: bytes) -> onnxruntime.InferenceSession:
+    def open(self, graph: bytes) -> Session:
         """A session in which nothing but this device runs the graph.
 
         Raises:
@@ -81,10 +82,11 @@ class Device:
             raise DeviceError(f"a GPU runs one batch at a time, not {lanes}: leave --lanes out")
         return lanes or self.lanes
 
-    def _open_cpu(self, graph: bytes, options: Any) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(graph, options, providers=[self.provider])
+    def _open_cpu(self, graph: bytes, options: Any) -> Session:
+        session: Session = onnxruntime.InferenceSession(graph, options, providers=[self.provider])
+        return session
 
-    def _open_cuda(self, graph: bytes, options: Any) -> onnxruntime.InferenceSession:
+    def _open_cuda(self, graph: bytes, options: Any) -> Session:
         warnings = preload()
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         session = onnxruntime.InferenceSession(
@@ -112,7 +114,7 @@ class Device:
                 f"CUDA does not run its {', '.join(sorted(elsewhere - _OF_SHAPES))}; "
                 "serve it with --device cpu, or export it without quantization"
             )
-        return session
+        return BoundSession(session)
 
 
 def cpu(reason: str = "") -> Device:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from exports.card import CARD_FILE, Card, CardError, StateSpec, TensorSpec
 from service.engine import devices
+from service.engine.binding import Session
 from service.engine.devices import Device, DeviceError
 from service.engine.tuning import Pace, measure
 
@@ -43,7 +44,7 @@ class Model:
     """
 
     card: Card
-    session: onnxruntime.InferenceSession
+    session: Session
     paces: tuple[Pace, ...] = (Pace(0, 1, 0.001),)
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
@@ -127,7 +128,7 @@ def _read_graph(path: Path, card: Card) -> bytes:
     return data
 
 
-def _open_session(graph: bytes, path: Path, device: Device) -> onnxruntime.InferenceSession:
+def _open_session(graph: bytes, path: Path, device: Device) -> Session:
     try:
         return device.open(graph)
     except DeviceError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from exports import card
 from service.engine import Engine, StoreError, cpus, devices
+from service.engine.binding import BoundSession
 from service.engine.devices import Device, DeviceError
 from service.engine.store import golden, load_model
 
+STORE = Path(card.__file__).parent / "store"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 InferenceSession = onnxruntime.InferenceSession  # the real one
 
@@ -27,6 +31,10 @@ def forget() -> Iterator[None]:
     devices.preload.cache_clear()
     yield
     devices.preload.cache_clear()
+
+
+def forbidden(*_: object) -> None:
+    pytest.fail("a run on a GPU goes through io_binding")
 
 
 class FakeCuda:
@@ -55,7 +63,9 @@ class FakeCuda:
         ]
         on_cpu = InferenceSession(graph, options, providers=[CPU])
         return SimpleNamespace(
-            run=on_cpu.run,
+            run=forbidden,
+            io_binding=on_cpu.io_binding,
+            run_with_iobinding=on_cpu.run_with_iobinding,
             get_inputs=on_cpu.get_inputs,
             get_outputs=on_cpu.get_outputs,
             get_providers=lambda: [self.runs_on, CPU],
@@ -150,12 +160,12 @@ def test_a_gpu_that_does_not_run_a_model(
 def test_a_gpu_that_computes_something_else_is_not_taken(
     small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = InferenceSession.run
+    run = BoundSession.run
 
     def wrong(*arguments: Any) -> Any:
         return [tensor + 1 for tensor in run(*arguments)]
 
-    monkeypatch.setattr(InferenceSession, "run", wrong)
+    monkeypatch.setattr(BoundSession, "run", wrong)
     with pytest.raises(StoreError, match="differs from the card's golden output"):
         Engine(small_store, device="cuda")
 
@@ -190,3 +200,33 @@ def test_a_session_starts_no_threads_and_keeps_no_memory_for_shapes(
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert not options.enable_mem_pattern
     assert not options.enable_cpu_mem_arena
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_runs_what_is_bound_and_lets_failures_be(small_store: Path) -> None:
+    model = load_model(small_store / "digits" / "1", device=devices.cuda())
+    inputs = {"pixels": np.ones((3, 8), np.float32)[:, ::2], "lengths": np.full(3, 4, np.int32)}  # not packed
+    assert model.run(inputs, ["h_next"])["h_next"].tolist() == [[4], [4], [4]]
+    with pytest.raises(Exception, match="pixels"):
+        model.run({"lengths": inputs["lengths"]}, ["h_next"])
+
+
+@pytest.mark.parametrize("name", ["digits", "frames"])
+def test_what_runs_bound_gives_the_same_bits(name: str) -> None:
+    """On the CPU, where it can be seen."""
+    model = load_model(STORE / name / "1")
+    bound = replace(model, session=BoundSession(model.session))
+    inputs, _ = golden(model)
+    whole = {key: np.repeat(tensor, 3, axis=0) for key, tensor in inputs.items()}
+    whole["lengths"][1:] -= [1, 2]
+    states = [state.output for state in model.card.states]
+    every = [spec.name for spec in model.card.outputs] + states
+    before = model.run(whole, every)
+    onward = whole | {state.name: before[state.output] for state in model.card.states}
+    for feeds in (whole, onward):
+        for outputs in (every, every[:1], states):
+            expected, got = model.run(feeds, outputs), bound.run(feeds, outputs)
+            assert list(got) == outputs
+            for key, tensor in expected.items():
+                assert got[key].dtype == tensor.dtype
+                np.testing.assert_array_equal(got[key], tensor)
