@@ -330,9 +330,14 @@ class Engine:
         if model is None:  # nothing to try it with
             self._recovered(lane)
             return
-        inputs, outputs = golden(model)
-        request = Request(self._layout(model), inputs, outputs, _ignore)
-        lane.start(Batch([Piece(request, 0, request.rows)], self._loop.time(), 0.0))
+        try:
+            inputs, outputs = golden(model)
+            request = Request(self._layout(model), inputs, outputs, _ignore)
+            batch = Batch([Piece(request, 0, request.rows)], self._loop.time(), 0.0)
+        except Exception as error:  # out of memory
+            self._tried(lane, error)
+        else:
+            lane.start(batch)
 
     def _tried(self, lane: Lane, outcome: Answer) -> None:
         if not isinstance(outcome, Exception):

@@ -239,9 +239,9 @@ class Scheduler:
         have the time for a full one: under load, with no more than its own, each would have to run alone.
         """
         ahead = self.queue.seconds(request.priority)
-        if not ahead:
-            return
         backlog = (ahead + self._rest(now)) / self._lanes
+        if not ahead or now + backlog + ahead + request.seconds <= deadline:  # at once, most often
+            return
         batch = request.layout.seconds(request.rows, request.size)
         takes = request.seconds if ahead < batch else batch
         if now + backlog + takes > deadline:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service import Engine
-from service.engine import LaneDiedError, Model
+from service.engine import LaneDiedError, Model, store
 from tests.service.engine.asking import answers, ask, kinds, request, until
 from tests.service.engine.fakes import POISON, FakeSession, Mortal, fake_model
 
@@ -123,6 +123,31 @@ def test_a_model_that_a_new_lane_cannot_run_is_loaded_anew(
             await ask(running, running.model("digits"), 5)
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@dying
+def test_a_lane_that_finds_no_memory_to_be_tried_with_is_tried_again(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.engine._RETRY_SECONDS", 0.01)
+    model = fake_model(1, session=Mortal())
+    short: list[Model] = []
+
+    def golden(model: Model) -> Any:
+        if len(short) < 3:
+            short.append(model)
+            raise MemoryError
+        return store.golden(model)
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=1) as running:
+            monkeypatch.setattr("service.engine.engine.golden", golden)
+            await asyncio.wait([ask(running, model, 101)])
+            await ask(running, model, 5)
+            await until(lambda: running.ready)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert len(short) == 3
 
 
 @dying
