@@ -257,9 +257,14 @@ class Scheduler:
             observer.rejected(request, reason)
 
     def _in_time(self, pieces: list[Piece], now: float, pace: float) -> list[Piece]:
-        """Those of a batch to run now, all by their deadlines. What comes too late for its deadline even
-        alone ends here, as does what nobody waits for; where one can't wait for the others, they run next.
+        """Those of a batch to run now, all by their deadlines. What nobody waits for ends here, and what
+        comes too late even alone; where one can't wait for the others, they run next.
+
+        While another batch waits, what comes too late for all of this one ends too: small batches take longer
+        a row, and if that makes the next ones late, they come to be small again, and so on.
         """
+        whole = sum([piece.rows for piece in pieces])
+        loaded = self.queue.rows >= whole
         timely: list[Piece] = []
         rows = 0
         latest = math.inf
@@ -270,27 +275,30 @@ class Scheduler:
             deadline = request.deadline
             # What has begun is finished.
             if deadline is not None and request.started is None:
-                if now + piece.rows * pace > deadline:
-                    self._give_up(request, piece.rows * pace)
+                seconds = pace * (whole if loaded else piece.rows)
+                if now + seconds > deadline:
+                    self._give_up(request, seconds)
                     continue
                 latest = min(latest, deadline)
             rows += piece.rows
-            if timely and now + rows * pace > latest:
+            if timely and now + pace * rows > latest:
                 self._halves.appendleft(pieces[number:])
                 break
             timely.append(piece)
         return timely
 
     def _give_up(self, request: Request, seconds: float) -> None:
-        """End a request for which there is too little time left. Since nothing is learned from what is not
-        run, a pace that was slow for a while is believed a little less each time.
+        """End a request for which there is too little time left. Nothing is learned from what is not run:
+        when there is nothing else to run, a pace that was slow for a while is believed a little less each
+        time.
         """
         waited = self._clock.time() - request.admitted
         error = DeadlineExceededError(
             f"the request waited for {waited:.3g} seconds and could not be run by its deadline: that takes "
             f"{seconds:.3g} seconds"
         )
-        request.layout.relent(request.size)
+        if not self.queue.rows:
+            request.layout.relent(request.size)
         self._end(request, error)
 
     def _expire(self, request: Request) -> None:

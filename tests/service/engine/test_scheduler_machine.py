@@ -93,9 +93,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         return self.scheduler.next()
 
     def late(self, request: Request) -> bool:
-        """Whether a request that waits can't be run in time any more, even alone."""
-        alone = min(request.rows, ROWS) * self.paces.get(request.size, 0.0)
-        return self.clock.now + alone > (request.deadline or NEVER) - 1e-9
+        """Whether a request that waits can't be run in time any more, alone, or where others wait as well,
+        with as many as run together.
+        """
+        rows = ROWS if self.scheduler.queue.rows else min(request.rows, ROWS)
+        takes = rows * self.paces.get(request.size, 0.0)
+        return self.clock.now + takes > (request.deadline or NEVER) - 1e-9
 
     @rule(
         rows=st.integers(1, 2) | st.integers(1, 9),
@@ -138,7 +141,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.lanes) < LANES and not self.stopped)
     @rule()
     def start(self) -> None:
-        ended = len(self.watch.ends)
+        ended, waited = len(self.watch.ends), {*self.scheduler.queue}
         batch = self.next()
         if batch is None:
             assert not self.scheduler.queue.rows
@@ -158,7 +161,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 and (other.key, other.priority) == (request.key, request.priority)
                 and other.number < request.number
             ]
-        if new and ended == len(self.watch.ends):  # or it was led by a more urgent one that came too late
+        # Or it was led by a more urgent one that came too late, or cut off a batch before.
+        if new and ended == len(self.watch.ends) and waited.issuperset(new):
             urgent = min((other.priority for other in self.scheduler.queue if not other.taken), default=3)
             assert min(request.priority for request in new) <= urgent
         self.begun.update(new)
