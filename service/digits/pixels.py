@@ -10,10 +10,15 @@ import orjson
 
 from service.digits.ink import FIELD
 from service.digits.morphology import Grey
+from service.http.documents import JSONTooLargeError, read_json
 from service.http.words import describe
 
 PIXELS = FIELD * FIELD
 _SHAPES = f"{FIELD} rows of {FIELD} numbers, or {PIXELS} numbers"
+# What JSON may have for each image: a number is up to 24 characters, and as many may be indentation; there is
+# a list for each row, and the rest is for what is around the images.
+_IMAGE_BYTES = 48 * PIXELS
+_IMAGE_CONTAINERS = FIELD + 4
 
 
 class NotJSONError(ValueError):
@@ -46,7 +51,9 @@ def parse(body: bytes, max_batch: int) -> Images:
         NotJSONError, InvalidPixelsError, BlankPixelsError
     """
     try:
-        document = orjson.loads(body)
+        document = read_json(body, max_batch * _IMAGE_BYTES, max_batch * _IMAGE_CONTAINERS)
+    except JSONTooLargeError as error:
+        raise InvalidPixelsError(f"the body has {error} for {max_batch} images") from None
     except orjson.JSONDecodeError as error:
         raise NotJSONError(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):

@@ -17,7 +17,7 @@ from service.engine import Model, StoreError, Tensor
 from service.http.deadline import deadline
 from service.http.problems import Problem, documented
 from service.http.routes import BareRoute, while_connected
-from service.http.uploads import UNTYPED, form_file, media_type
+from service.http.uploads import UNTYPED, form_file, media_type, read_body
 from service.settings import Settings
 
 MODEL = "digits"
@@ -148,7 +148,8 @@ async def classify(request: Request) -> Response:
     """
     trace = _every(request)
     content_type = media_type(request)
-    body = await form_file(request, _IMAGE) if content_type == "multipart/form-data" else await request.body()
+    form = content_type == "multipart/form-data"
+    body = await form_file(request, _IMAGE) if form else await read_body(request)
     started = time.perf_counter()
     state = request.app.state
     model: Model = state.engine.model(MODEL)
@@ -156,6 +157,7 @@ async def classify(request: Request) -> Response:
         asked = _read(content_type, body, state.settings)
     else:
         asked = await state.decoders.run(request, len(body), _read, content_type, body, state.settings)
+    del body  # only the pixels wait
     count = len(asked.pixels)
     steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
     if steps > LONGEST_TRACE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from service.http.problems import Problem
 
@@ -14,6 +15,23 @@ UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 def media_type(request: Request) -> str:
     """The body's media type, in lower case and without parameters; empty if the client does not say."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's body, which `Request.body` would keep for as long as the request.
+
+    Raises:
+        ClientDisconnect: the client has left before it had sent all.
+    """
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        part = await request.receive()
+        if part["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(part.get("body", b""))
+        more = part.get("more_body", False)
+    return b"".join(chunks)
 
 
 async def form_file(request: Request, expected: str) -> bytes:

@@ -6,12 +6,12 @@ import time
 
 from fastapi import Request, Response
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-from starlette.requests import ClientDisconnect
 
 from service.engine import Engine, Model, Tensor
 from service.http.deadline import deadline
 from service.http.problems import StatusProblem
 from service.http.routes import while_connected
+from service.http.uploads import read_body
 from service.http.words import quote
 from service.streams.sequences import Sequences
 from service.v2.errors import InvalidRequestError
@@ -57,7 +57,7 @@ class Inference:
                 raise StatusProblem(
                     415, f"the body has the content encoding {quote(value.decode('latin-1'))}; expected none"
                 )
-        body = await _body(request)
+        body = await read_body(request)
         admitted = time.monotonic()
         message = parse(body, length)
         path = request.path_params
@@ -112,20 +112,3 @@ class Inference:
                 f"the model does not run from what is given as {', '.join(states)}; expected a state that an "
                 "output of it was"
             ) from error
-
-
-async def _body(request: Request) -> bytes:
-    """The request's body, which `Request.body` would keep for as long as the request.
-
-    Raises:
-        ClientDisconnect: the client has left before it had sent all.
-    """
-    chunks: list[bytes] = []
-    more = True
-    while more:
-        part = await request.receive()
-        if part["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(part.get("body", b""))
-        more = part.get("more_body", False)
-    return b"".join(chunks)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from service.http.documents import JSONTooLargeError, read_json
 from service.http.words import describe, quote
 from service.v2 import parameters as parameters_
 from service.v2.errors import InvalidRequestError
@@ -16,7 +17,6 @@ from service.v2.parameters import Parameters
 # all the same. The worst within these bounds, a million digits in short rows, takes 70 ms until it is a
 # tensor; images take 10.
 MAX_JSON_BYTES = 2**21  # 130 images or more; what is larger can come as bytes, which cost nothing
-# An empty list is three bytes of JSON and many times that in memory: 2 MiB of them were 150 ms and 70 MB.
 MAX_JSON_CONTAINERS = 2**14
 MAX_ID = 1024  # characters; kept while the request waits
 
@@ -68,21 +68,12 @@ def parse(body: bytes, header_length: str | None) -> Message:
 
 
 def _parse(body: bytes, text: bytes, start: int | None) -> Message:
-    if len(text) > MAX_JSON_BYTES:
-        raise InvalidRequestError(
-            f"the request has {len(text)} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
-            "tensors as binary data"
-        )
-    # Each is two bytes at least. Those in strings are counted too.
-    if len(text) > 2 * MAX_JSON_CONTAINERS:
-        containers = text.count(b"[") + text.count(b"{")
-        if containers > MAX_JSON_CONTAINERS:
-            raise InvalidRequestError(
-                f"the request has {containers} lists and objects; expected at most {MAX_JSON_CONTAINERS}: "
-                "send the tensors' data as flat lists, or as binary data"
-            )
     try:
-        document = orjson.loads(text)
+        document = read_json(text, MAX_JSON_BYTES, MAX_JSON_CONTAINERS)
+    except JSONTooLargeError as error:
+        raise InvalidRequestError(
+            f"the request has {error}: send the tensors' data as flat lists, or as binary data"
+        ) from None
     except orjson.JSONDecodeError as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from None
     if not isinstance(document, dict):

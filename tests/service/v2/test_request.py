@@ -225,7 +225,7 @@ def test_not_json() -> None:
 def test_too_much_json() -> None:
     assert refused(b" " * (MAX_JSON_BYTES + 1)) == (
         f"the request has {MAX_JSON_BYTES + 1} bytes of JSON; expected at most {MAX_JSON_BYTES}: send the "
-        "tensors as binary data"
+        "tensors' data as flat lists, or as binary data"
     )
 
 
