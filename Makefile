@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test coverage lint models bench bench-training bench-streaming bench-serving soak clean
+.PHONY: help serve setup test test-docker coverage lint locks models bench bench-training bench-streaming bench-serving soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,16 +16,23 @@ serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped mod
 setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
 test: .venv/dev.stamp .venv/kserve.stamp lint  ## Set up, check style, types and architecture, and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/docker
+
+test-docker: .venv/dev.stamp  ## Build the images and test what docker compose runs (needs a Docker engine)
+	$(BIN)/python -m pytest tests/docker
 
 coverage: .venv/dev.stamp .venv/kserve.stamp  ## Run the tests and say which lines they miss (they take nearly twice as long)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --ignore tests/docker --cov --cov-report=term:skip-covered
 
 lint: .venv/dev.stamp  ## Check style, types and import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+locks: .venv/dev.stamp  ## Renew the versions and hashes that the images are built from
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/locks.sh
 
 models: .venv/dev.stamp  ## Train the shipped models from data and export them as new versions (hours)
 	$(BIN)/python -m training fit --config training/recipes/digits.yaml \

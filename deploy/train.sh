@@ -1,0 +1,14 @@
+#!/bin/sh
+# Train a recipe, or go on with it, and export the best checkpoint as the next version of a model. The store may be
+# that of a running service, which then serves the new version.
+#   RECIPE  a file in recipes/, without .yaml (default: digits)
+#   MODEL   the model's name in the store (default: digits)
+# Arguments are for `python -m training fit`.
+set -eu
+recipe=${RECIPE:-digits}
+set -- --config "recipes/$recipe.yaml" "$@"
+if [ -f "runs/$recipe/last.ckpt" ]; then
+    set -- "$@" --ckpt_path "runs/$recipe/last.ckpt"
+fi
+python -m training fit "$@"
+exec python -m exports "runs/$recipe/best.ckpt" --name "${MODEL:-digits}" --store "$MOMENTUM_STORE"
