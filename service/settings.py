@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, NoDecode, SettingsConfigDict
 
 from exports import card
 from service.engine import MAX_ROWS
@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     )
     api_keys: Path | None = Field(
         None, description="file of API keys that clients have to send; made with `python -m service keys new`"
+    )
+    local_admin: CliImplicitFlag[bool] = Field(
+        False,
+        description="without API keys, programs on this machine may load and unload models, and take streams",
     )
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split)] = Field(
         [], description="origins whose pages may use the API, such as https://example.org,https://example.com"

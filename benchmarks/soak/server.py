@@ -114,7 +114,7 @@ class ServerProcess:
 async def serving(store: Path, log: Path) -> AsyncIterator[ServerProcess]:
     """Run `python -m service` on a store and a free port."""
     flags = [str(part) for flag in _FLAGS.items() for part in flag]
-    command = [sys.executable, "-m", "service", *flags, "--store", str(store)]
+    command = [sys.executable, "-m", "service", *flags, "--local-admin", "--store", str(store)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOMENTUM_")}
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, env=environment)  # noqa: S603

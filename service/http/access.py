@@ -33,7 +33,8 @@ _LOCAL_NAMES = re.compile(rb"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?"
 
 class AccessControl:
     """Asks for a key, `Authorization: Bearer KEY` or `X-API-Key: KEY`, and keeps its owner to its limits.
-    Without a file of keys, everybody may use the models, and programs on this machine may administer them.
+    Without a file of keys, everybody may use the models, and nobody may administer them, or programs on this
+    machine alone if that is wanted: a proxy here that tells nothing of itself would let everybody in.
 
     A browser's WebSocket can't have headers. It offers the subprotocols `momentum` and `bearer.KEY`, of which
     the first is taken. There is no parameter for a key: addresses end up in logs and histories.
@@ -45,6 +46,7 @@ class AccessControl:
             to all else, but leave that to the server.
         clock: seconds, which never go back.
         refusals: where the others are counted.
+        local_admin: whether programs on this machine are administrators where there are no keys.
     """
 
     def __init__(
@@ -54,12 +56,15 @@ class AccessControl:
         origins: Collection[str],
         clock: Callable[[], float],
         refusals: Refusals,
+        *,
+        local_admin: bool = False,
     ) -> None:
         self.app = app
         self.keys = keys
         self.origins = {origin.lower().encode() for origin in origins}
         self.clock = clock
         self.refusals = refusals
+        self.local_admin = local_admin
         self._buckets: dict[str, TokenBucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,10 +92,17 @@ class AccessControl:
             )
         administers = path.startswith(_ADMIN_FOLDER)
         if self.keys is None:
-            if administers and not _is_local(scope):
+            scope["momentum.admin"] = self.local_admin and _is_local(scope)
+            if administers and not scope["momentum.admin"]:
+                if self.local_admin:
+                    raise _forbidden(
+                        "without API keys, only programs on the server's own machine may administer it",
+                        "a key with the scope admin: start the server with --api-keys",
+                    )
                 raise _forbidden(
-                    "without API keys, only programs on the server's own machine may administer it",
-                    "a key with the scope admin: start the server with --api-keys",
+                    "without API keys, nobody may administer the server",
+                    "a key with the scope admin: start the server with --api-keys, or with --local-admin, "
+                    "which lets programs on its own machine",
                 )
             return
         if is_open(path):
@@ -152,7 +164,7 @@ def is_open(path: str) -> bool:
 
 def is_admin(scope: Scope) -> bool:
     """Whether a request may do what only administrators may."""
-    return bool(scope["momentum.admin"]) if "momentum.admin" in scope else _is_local(scope)
+    return bool(scope.get("momentum.admin"))
 
 
 def _unauthorized(sent: bytes) -> Refused:

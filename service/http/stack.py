@@ -44,7 +44,14 @@ def build(
     # from the inside out
     front = BodyLimit(front, settings.max_body_bytes, settings.max_bodies_bytes, refusals)
     front = RequestDeadline(front, settings.request_seconds, settings.max_request_seconds, refusals)
-    front = AccessControl(front, keys, settings.cors_origins, time.monotonic, refusals)
+    front = AccessControl(
+        front,
+        keys,
+        settings.cors_origins,
+        time.monotonic,
+        refusals,
+        local_admin=settings.local_admin,
+    )
     if settings.cors_origins:
         front = CORSMiddleware(
             front,

@@ -80,6 +80,8 @@ def default_of(name: str) -> str:
         return "none"
     if isinstance(value, Path):
         return f"`{value.relative_to(ROOT)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     kind = Settings.model_fields[name].annotation
     return f"`{kind(value) if kind in (int, float) else value}`"
 

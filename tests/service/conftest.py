@@ -292,15 +292,14 @@ def _wait_for_url(process: subprocess.Popen[str], log_file: Path) -> str:
 
 @pytest.fixture(scope="session")
 def small_server(serve: Serve, small_store: Path) -> Iterator[Server]:
-    """A server of the small artifact, with small limits."""
-    with serve(
-        "--store", small_store, "--max-body-bytes", 200_000, "--max-image-pixels", 1_000_000, "--max-batch", 8
-    ) as server:
+    """A server of the small artifact, with small limits, that programs here may administer."""
+    limits = ("--max-body-bytes", 200_000, "--max-image-pixels", 1_000_000, "--max-batch", 8)
+    with serve("--store", small_store, "--local-admin", *limits) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def server(serve: Serve) -> Iterator[Server]:
-    """A server of the shipped models, with default settings."""
-    with serve() as running:
+    """A server of the shipped models, with default settings but for who may administer it."""
+    with serve("--local-admin") as running:
         yield running

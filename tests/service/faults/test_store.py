@@ -47,7 +47,7 @@ def test_an_artifact_that_is_truncated_in_the_middle_of_a_reload_disturbs_nobody
     write_artifact(store)
     folder = store / "digits" / "2"
     whole = (elsewhere / "model.onnx").read_bytes()
-    with serve("--store", store) as server, Load(server.url, clients=2) as load:
+    with serve("--store", store, "--local-admin") as server, Load(server.url, clients=2) as load:
         folder.mkdir()
         shutil.copy(elsewhere / "card.json", folder)
         with (folder / "model.onnx").open("wb") as graph:

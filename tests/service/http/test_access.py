@@ -230,6 +230,7 @@ async def call(
     client: str | None = "127.0.0.1",
     keys: Keys | None = None,
     *,
+    local_admin: bool = True,
     method: str = "POST",
     **headers: str,
 ) -> tuple[int, bytes]:
@@ -246,7 +247,7 @@ async def call(
 
     sent: list[Message] = []
     refusals: Refusals = Counter()
-    guard = AccessControl(app, keys, [], lambda: 0.0, refusals)
+    guard = AccessControl(app, keys, [], lambda: 0.0, refusals, local_admin=local_admin)
     scope = {
         "type": "http",
         "method": method,
@@ -263,7 +264,7 @@ async def call(
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
-def test_without_keys_programs_here_administer(client: str, host: str) -> None:
+def test_without_keys_programs_here_administer_if_they_may(client: str, host: str) -> None:
     assert asyncio.run(call("/v2/repository/index", client, host=host)) == (200, b"True")
 
 
@@ -292,13 +293,30 @@ def test_without_keys_others_do_not(client: str | None, headers: dict[str, str])
     assert asyncio.run(call("/v1/digits", client, **headers)) == (200, b"False")
 
 
-def test_a_proxy_that_tells_nothing_is_no_program_here(small_server: Any) -> None:
-    """As nginx does by itself: in HTTP/1.0, and with its own view of the server's name."""
-    for version, status in ((b"1.0", b"403"), (b"1.1", b"200")):
-        with socket.create_connection(small_server.address, timeout=60) as connection:
-            head = b"POST /v2/repository/index HTTP/%s\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"
-            connection.sendall(head % version)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+def test_without_keys_nobody_else_administers() -> None:
+    status, body = asyncio.run(call("/v2/repository/index", local_admin=False))
+    assert status == 403
+    assert b"without API keys, nobody may administer the server" in body
+    assert asyncio.run(call("/v1/streams/x/state", local_admin=False, method="GET")) == (200, b"False")
+
+
+def status_of_index(server: Any, version: bytes) -> int:
+    """Asked as a proxy on the server's machine does that tells nothing of itself."""
+    head = b"POST /v2/repository/index HTTP/%s\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(server.address, timeout=60) as connection:
+        connection.sendall(head % version)
+        return int(connection.recv(65536).split()[1])
+
+
+def test_a_proxy_that_tells_nothing_is_no_program_here(
+    serve: Any, small_store: Path, small_server: Any
+) -> None:
+    """As nginx does by itself, in HTTP/1.0; one that speaks HTTP/1.1 can't be told apart, so that programs
+    here are administrators only if that is wanted.
+    """
+    assert [status_of_index(small_server, version) for version in (b"1.0", b"1.1")] == [403, 200]
+    with serve("--store", small_store) as server:
+        assert [status_of_index(server, version) for version in (b"1.0", b"1.1")] == [403, 403]
 
 
 def test_a_streams_endpoint_looks_for_itself(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ async def ask(app: Any, method: str, path: str, body: object = None) -> tuple[in
 
 def test_names_open_nothing(small_store: Path) -> None:
     (small_store.parent / "secret").write_text("a secret")
-    app = create_app(Settings(store=small_store))
+    app = create_app(Settings(store=small_store, local_admin=True))
     asked = [(method, path.format(name), None) for method, path in PATHS for name in NAMES]
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def test_names_open_nothing(small_store: Path) -> None:
 def test_the_documentations_own_files_are_the_only_ones_served(small_store: Path, name: str) -> None:
     """These Starlette serves from their folder."""
     folder = str(Path(fastapi_offline.__file__).parent / "static")
-    app = create_app(Settings(store=small_store))
+    app = create_app(Settings(store=small_store, local_admin=True))
 
     async def main() -> int:
         assert (await ask(app, "GET", "/static-offline-docs/swagger-ui.css"))[0] == 200

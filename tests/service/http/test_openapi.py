@@ -94,7 +94,7 @@ def test_generated_requests_get_documented_answers(small_server: Any, path: str)
 
 def test_no_operation_fails_whatever_it_is_sent(serve: Any, small_store: Path) -> None:
     """All that the document has, so that what is new is tested too; some of it is tested longer elsewhere."""
-    with serve("--store", small_store, "--max-body-bytes", 200_000) as server:
+    with serve("--store", small_store, "--max-body-bytes", 200_000, "--local-admin") as server:
         schema = from_url(f"{server.url}/openapi.json")
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) == sum(map(len, schema.raw_schema["paths"].values()))

@@ -19,13 +19,13 @@ from service.http.keys import Access, add
 from tests.service.stream_client import Closed, StreamClient
 from tests.service.streams.heard import heard, pcm, stream_whole
 
-ELSEWHERE = {"Host": "speech.example"}  # programs on the server's machine may do what administrators may
+ELSEWHERE = {"Host": "speech.example"}  # programs on `here`'s machine may do what administrators may
 AUDIO = pcm(20_000).tobytes()
 
 
 @pytest.fixture(scope="module")
 def here(serve: Any, small_store: Path) -> Iterator[Any]:
-    with serve("--store", small_store) as server:
+    with serve("--store", small_store, "--local-admin") as server:
         yield server
 
 
@@ -164,11 +164,12 @@ def test_a_resampled_stream_is_not_moved(here: Any) -> None:
     assert "has to send at the model's rate, 8000 Hz" in response.json()["detail"]
 
 
-def test_who_may_take_a_stream(here: Any) -> None:
+def test_who_may_take_a_stream(here: Any, there: Any) -> None:
     stream, token, _ = begun(here)
     other, token_of_other, _ = begun(here)
     url = f"/v1/streams/{stream}/state"
     assert here.client.get(url).status_code == 200  # an administrator
+    assert there.client.get(url).status_code == 401  # where nobody is
     nothing = here.client.get(url, headers=ELSEWHERE)
     assert (nothing.status_code, nothing.headers["www-authenticate"]) == (401, "Bearer")
     name, secret, number = token.split(".")

@@ -209,7 +209,7 @@ def test_models_are_told_of_as_they_come_and_break(
 
 
 def test_metrics_are_there_when_no_model_is(serve: Serve, small_store: Path) -> None:
-    with serve("--store", small_store) as server:
+    with serve("--store", small_store, "--local-admin") as server:
         assert infer(server) == 200
         for model in ("digits", "frames"):
             assert server.client.post(f"/v2/repository/models/{model}/unload").status_code == 200

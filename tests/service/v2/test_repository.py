@@ -23,7 +23,7 @@ def store(tmp_path: Path, write_artifact: Any) -> Path:
 
 @pytest.fixture
 def server(serve: Any, store: Path) -> Iterator[Any]:
-    with serve("--store", store) as running:
+    with serve("--store", store, "--local-admin") as running:
         yield running
 
 
