@@ -106,9 +106,14 @@ class Engine:
             f"lane {lane.number} has run one batch for over {_STALLED_SECONDS:.0f} seconds"
             for lane in self._stalled
         ]
-        return problems + [
+        problems += [
             f"model {name} version {version}: {reason}" for name, version, reason in self.repository.problems
         ]
+        if self.repository.unread is not None:
+            problems.append(
+                f"the store cannot be read: {self.repository.unread}; still serving what was loaded"
+            )
+        return problems
 
     @property
     def models(self) -> Mapping[str, Model]:

@@ -92,6 +92,7 @@ class Repository:
         device: as given.
         loads: how many versions were "loaded" and how many "failed".
         load_seconds: what that took, all together.
+        unread: why the store can't be read now, None if it can. What was loaded is served on.
 
     Raises:
         StoreError: there is no model, or one of which no version can be served.
@@ -118,7 +119,7 @@ class Repository:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._announced = False
-        self._unread: str | None = None  # why the store was not read, the last time
+        self.unread: str | None = None
         self.load_seconds = 0.0
         self.loads: Counter[str] = Counter()
         found = scan(store)
@@ -212,13 +213,15 @@ class Repository:
 
         Raises:
             UnknownModelError: the store has no such model.
-            ModelUnavailableError: no version of it can be loaded.
+            ModelUnavailableError: no version of it can be loaded, or the store can't be read.
         """
         self._unloaded.discard(name)
         for key, version in self._versions.items():
             if key[0] == name and version.reason is not None:
                 version.tried = None
         await self.refresh()
+        if self.unread is not None:
+            raise ModelUnavailableError(f"model {name!r} can't be loaded now: {self.unread}")
         self.model(name)
 
     def unload(self, name: str) -> None:
@@ -257,11 +260,13 @@ class Repository:
             try:
                 found = await asyncio.to_thread(scan, self._store)
             except StoreError as error:  # it is being replaced, or gone: that is no reason to stop serving
-                if str(error) != self._unread:
-                    self._unread = str(error)
-                    log.warning("store not read", reason=self._unread)
+                if str(error) != self.unread:
+                    self.unread = str(error)
+                    log.warning("store not read", reason=self.unread)
                 return
-            self._unread = None
+            if self.unread is not None:
+                self.unread = None
+                log.info("store read again")
             for key in self._missing(found):
                 self._loading = key
                 try:

@@ -122,6 +122,8 @@ class _EngineMetrics(Collector):
             _MODEL,
             {(name, number): 1 for name, number, _ in engine.repository.problems},
         )
+        text = "Whether the store can be read, 1 or 0; what was loaded is served on"
+        yield gauge("momentum_store_readable", text, (), {(): engine.repository.unread is None})
         loads = engine.repository.loads
         yield counter(
             "momentum_model_loads",

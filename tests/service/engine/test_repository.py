@@ -262,9 +262,19 @@ def test_a_store_that_vanishes_stops_nothing(
     repository = Repository(store)
 
     async def scenario() -> None:
+        assert repository.unread is None
         ruin(store)
         await repository.refresh()
         assert served(repository) == ["digits/1"]
+        assert repository.ready
+        assert repository.unread is not None
+        assert str(store) in repository.unread
+        with pytest.raises(ModelUnavailableError, match=f"'digits' can't be loaded now: {store}: "):
+            await repository.load("digits")
+        shutil.rmtree(store, ignore_errors=True)
+        write_artifact(store)
+        await repository.load("digits")
+        assert repository.unread is None
 
     run(scenario)
 

@@ -69,6 +69,37 @@ def test_an_artifact_that_is_truncated_in_the_middle_of_a_reload_disturbs_nobody
         assert set(load.outcomes) == {RIGHT}
 
 
+def test_a_store_that_cannot_be_read_is_told_of(serve: Any, tmp_path: Path, write_artifact: Write) -> None:
+    """Without taking the server, and all others of that store, out of service."""
+    store, away = tmp_path / "store", tmp_path / "away"
+    write_artifact(store)
+    problem = f"the store cannot be read: {store}: no such folder"
+    with serve("--store", store, "--local-admin") as server:
+
+        def load() -> Any:
+            return server.client.post("/v2/repository/models/digits/load")
+
+        assert "momentum_store_readable 1.0" in server.client.get("/metrics").text
+        store.rename(away)
+        response = load()
+        assert response.status_code == 503
+        assert f"can't be loaded now: {store}: no such folder" in response.json()["error"]
+        readiness = server.client.get("/v2/health/ready")
+        assert readiness.status_code == 200
+        (told,) = readiness.json()["problems"]
+        assert told.startswith(problem)
+        assert told.endswith("; still serving what was loaded")
+        assert server.client.get("/v1/status").json()["problems"] == [told]
+        assert "momentum_store_readable 0.0" in server.client.get("/metrics").text
+        assert served(server) == "1"
+        away.rename(store)
+        assert load().status_code == 200
+        assert ready(server)["problems"] == []
+        assert "momentum_store_readable 1.0" in server.client.get("/metrics").text
+        events = [line["event"] for line in server.log() if line["event"].startswith("store")]
+        assert events == ["store not read", "store read again"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
