@@ -200,6 +200,7 @@ class Engine:
         *,
         deadline: float | None = None,
         priority: int = DEFAULT_PRIORITY,
+        bounded: bool = True,
     ) -> dict[str, Tensor]:
         """`submit`, and wait for the answer. Cancelling the wait takes the request out of the queue."""
         answered: asyncio.Future[dict[str, Tensor]] = asyncio.get_running_loop().create_future()
@@ -214,7 +215,9 @@ class Engine:
 
         if isinstance(model, str):
             model = self.model(model)
-        request = self.submit(model, inputs, outputs, settle, deadline=deadline, priority=priority)
+        request = self.submit(
+            model, inputs, outputs, settle, deadline=deadline, priority=priority, bounded=bounded
+        )
         try:
             return await answered
         except asyncio.CancelledError:

@@ -20,7 +20,7 @@ from service.http.deadline import deadline
 from service.http.decoders import Decoders
 from service.http.problems import Problem, documented
 from service.http.routes import while_connected
-from service.http.uploads import UNTYPED, form_file, media_type
+from service.http.uploads import UNTYPED, form_file, media_type, read_body
 from service.settings import Settings
 
 MODEL = "frames"
@@ -124,7 +124,7 @@ async def hear(
     if content_type == "multipart/form-data":
         body = await form_file(request, _AUDIO)
     elif content_type in {*UNTYPED, "application/ogg"} or content_type.startswith("audio/"):
-        body = await request.body()
+        body = await read_body(request)
     else:
         raise Problem(
             415,
@@ -136,7 +136,11 @@ async def hear(
     state = request.app.state
     model = state.engine.model(MODEL)
     card = model.card
-    heard = await _hear(request, model, body)
+    decoders: Decoders = state.decoders
+    waveform = await decoders.run(request, len(body), _decode, body, card, state.settings)
+    del body  # only what was decoded waits
+    with decoders.hold(waveform.nbytes):
+        heard = await _heard(request, model, waveform)
     if form == "csv":
         return _attachment(await asyncio.to_thread(formats.to_csv, heard), "frames.csv", "text/csv")
     if form == "textgrid":
@@ -227,17 +231,10 @@ def _decode(body: bytes, card: Card, settings: Settings) -> audio.Waveform:
     return waveform
 
 
-async def _hear(request: Request, model: Model, body: bytes) -> formats.Heard:
-    """Decode a recording and hear it."""
-    state = request.app.state
-    decoders: Decoders = state.decoders
-    waveform = await decoders.run(request, len(body), _decode, body, model.card, state.settings)
-    with decoders.hold(waveform.nbytes):
-        return await _heard(request, model, waveform)
-
-
 async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> formats.Heard:
-    """Hear a recording, chunk after chunk; nothing more once the client has gone."""
+    """Hear a recording, chunk after chunk; nothing more once the client has gone. It is admitted or refused as
+    a whole with the first, which has to leave time for the rest; then nothing but its deadline ends it.
+    """
     engine: Engine = request.app.state.engine
     card = model.card
     rate, hop = timing(card)
@@ -247,13 +244,24 @@ async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> fo
     probabilities: list[Tensor] = []
     labels: list[str] = []
     segments: list[Segment] = []
-    for start in range(0, len(waveform), CHUNK_SECONDS * rate):
+    when = deadline(request)
+    starts = range(0, len(waveform), CHUNK_SECONDS * rate)
+    rest = (len(starts) - 1) * _seconds(model, CHUNK_SECONDS * rate)
+    for start in starts:
         if await request.is_disconnected():
             raise ClientDisconnect
         chunk = waveform[None, start : start + CHUNK_SECONDS * rate]
         inputs = {"waveform": chunk, "lengths": np.array([chunk.shape[1]], np.int32)}
+        first = start == 0
         answers = await while_connected(
-            request, engine.infer(model, inputs | states, outputs, deadline=deadline(request))
+            request,
+            engine.infer(
+                model,
+                inputs | states,
+                outputs,
+                deadline=when - rest if first else when,
+                bounded=first,
+            ),
         )
         states = {state.name: answers[state.output] for state in card.states}
         # a copy, as the answer may be a view of a whole batch's
@@ -278,6 +286,12 @@ async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> fo
         segments=segments,
         utterance=utterance,
     )
+
+
+def _seconds(model: Model, samples: int) -> float:
+    """How long the model takes for a chunk, as measured when it was loaded."""
+    nearest = min(model.paces, key=lambda pace: abs(pace.size - samples))
+    return nearest.at(samples).seconds
 
 
 def _attachment(content: bytes, name: str, media_type: str) -> Response:
