@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     )
     max_request_seconds: float = Field(600, gt=0, description="the most that X-Request-Timeout may ask for")
     head_seconds: float = Field(20, gt=0, description="how long the head of a request may take to arrive")
+    keep_alive_seconds: int = Field(
+        75,  # above the 60 of nginx and of AWS's load balancers: who closes first must be the client
+        ge=1,
+        description="how long a connection may be idle between two requests",
+    )
     max_connections: int = Field(
         4096, ge=1, description="connections at a time; `ulimit -n` has to allow more"
     )

@@ -232,8 +232,8 @@ def _decode(body: bytes, card: Card, settings: Settings) -> audio.Waveform:
 
 
 async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> formats.Heard:
-    """Hear a recording, chunk after chunk; nothing more once the client has gone. It is admitted or refused as
-    a whole with the first, which has to leave time for the rest; then nothing but its deadline ends it.
+    """Hear a recording, chunk after chunk; nothing more once the client has gone. It is admitted or refused
+    as a whole with the first, which has to leave time for the rest; then nothing but its deadline ends it.
     """
     engine: Engine = request.app.state.engine
     card = model.card

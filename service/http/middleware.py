@@ -104,13 +104,14 @@ class RequestContext:
     def _log(self, scope: Scope, status: int | None, seconds: float) -> None:
         path = scope["path"]
         tell = log.debug if path.startswith("/v2/health/") else log.info
-        key = scope.get("momentum.key")
+        key, client = scope.get("momentum.key"), scope.get("client")
         tell(
             "request",
             method=scope.get("method", "WebSocket"),
             path=quote(path),  # decoded, it could hold a terminal's control codes
             status=status,
             milliseconds=round(1000 * seconds, 2),
+            client=client and client[0],
             **({} if key is None else {"key": key}),
         )
 

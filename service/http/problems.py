@@ -78,7 +78,10 @@ class StatusProblem(Problem):
 def respond(problem: Problem, path: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a request for `path` that ended in a problem."""
     if path == "/v2" or path.startswith("/v2/"):
-        return Response(orjson.dumps({"error": problem.detail}), problem.status, headers, "application/json")
+        error = (
+            problem.detail if problem.expected is None else f"{problem.detail}; expected {problem.expected}"
+        )
+        return Response(orjson.dumps({"error": error}), problem.status, headers, "application/json")
     document = {
         "type": problem.type,
         "title": problem.title,

@@ -77,11 +77,12 @@ def test_all_else_needs_one(guarded: Guarded, method: str, path: str, sent: dict
     unknown = "X-API-Key" in sent
     assert response.headers["www-authenticate"] == ('Bearer error="invalid_token"' if unknown else "Bearer")
     detail = "the server does not know the request's API key" if unknown else "the request has no API key"
+    how = "Authorization: Bearer KEY, or X-API-Key: KEY"
     if path.startswith("/v2"):
-        assert response.json() == {"error": detail}
+        assert response.json() == {"error": f"{detail}; expected {how}"}
     else:
         assert response.json()["detail"] == detail
-        assert response.json()["expected"] == "Authorization: Bearer KEY, or X-API-Key: KEY"
+        assert response.json()["expected"] == how
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])

@@ -46,15 +46,24 @@ def test_errors_are_problem_documents(
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/v2/nothing", 404), ("POST", "/v2/health/live", 405)]
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "/v2/nothing", 404, "there is nothing at /v2/nothing; expected a path listed at /docs"),
+        (
+            "GET",
+            "/v2/models/digits/infer",
+            405,
+            "/v2/models/digits/infer does not answer GET; expected the method POST",
+        ),
+    ],
 )
-def test_errors_under_v2_are_as_that_protocol_says(
-    small_server: Any, method: str, path: str, status: int
+def test_errors_under_v2_say_what_was_sent_and_what_was_expected(
+    small_server: Any, method: str, path: str, status: int, error: str
 ) -> None:
     response = small_server.client.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
-    assert set(response.json()) == {"error"}
+    assert response.json() == {"error": error}
 
 
 def test_health(small_server: Any) -> None:
@@ -100,6 +109,7 @@ def test_a_sane_request_id_is_kept_and_logged(small_server: Any) -> None:
         405,
     ]
     assert line["milliseconds"] > 0
+    assert line["client"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 129, 'quo"te', "<script>"])

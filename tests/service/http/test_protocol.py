@@ -105,6 +105,23 @@ def test_silence_ends_without_a_word(strict_server: Any) -> None:
         assert rest(connection) == b""
 
 
+@pytest.mark.parametrize(("flags", "least", "most"), [([], 8, None), (["--keep-alive-seconds", 1], 0.9, 8)])
+def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
+    serve: Any, small_store: Path, flags: list[Any], least: float, most: float | None
+) -> None:
+    with serve("--store", small_store, *flags) as server, connect(server) as connection:
+        connection.sendall(GET + b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        begun = time.monotonic()
+        connection.settimeout(most or least)
+        if most is None:
+            with pytest.raises(TimeoutError):
+                rest(connection)
+        else:
+            rest(connection)
+        assert time.monotonic() - begun > least - 0.1
+
+
 def test_line_breaks_keep_nothing_alive(strict_server: Any) -> None:
     """HTTP lets them come before a request, of which they are no part."""
     with connect(strict_server) as connection:
