@@ -58,13 +58,8 @@ class Server(uvicorn.Server):
         self._hurry = asyncio.Event()
 
     async def main_loop(self) -> None:
-        """Uvicorn's own wakes ten times a second, to see whether it has been told to exit."""
-        while not await self.on_tick(0):  # which renews the answers' date
-            try:
-                async with asyncio.timeout(1):
-                    await self._exit.wait()
-            except TimeoutError:
-                pass
+        """Uvicorn's own wakes ten times a second, to see whether it is to exit and to renew the date."""
+        await self._exit.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called on SIGINT and SIGTERM, between any two instructions of the event loop's thread."""

@@ -12,7 +12,7 @@ from watchfiles import awatch
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 5  # also without a notice: file systems of other machines give none, and folders get replaced
-_STEP_MS = 200  # between looks for notices; watchfiles' own 50 cost 0.1 % of a CPU
+_STEP_MS = 1000  # between looks for notices; watchfiles' own 50 cost 0.1 % of a CPU, this 0.01
 
 
 async def watch(store: Path, changed: Callable[[], Awaitable[None]]) -> None:

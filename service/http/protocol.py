@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.http.date import Date
 from service.http.headers import secured
 from service.http.middleware import new_request_id
 from service.http.problems import StatusProblem, respond
@@ -47,6 +48,7 @@ class HTTPProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(*args, **more)
         self.url = b""
+        self._date = Date(self.server_state)
         self._most_connections = connections
         self._head_seconds = head_seconds
         self._answer_seconds = answer_seconds
@@ -105,6 +107,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._last_words is not None:
             return
         before = self.cycle
+        self._date.renew()
         super().on_headers_complete()
         if self.cycle is not before:  # else it is a WebSocket's handshake
             self._unanswered += 1
