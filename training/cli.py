@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from training.data import DataError
 from training.digits import DigitsData, DigitsTask
+from training.processes import EndOnSigterm, torchrun_options
 from training.task import Data, Task
 
 # what decides the weights, besides model and data
@@ -44,8 +45,10 @@ class TrainingCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Name the run's folder after the recipe."""
+        """Name the run's folder after the recipe, and take from torchrun what it has decided."""
         config = self.config[self.subcommand]
+        for name, value in torchrun_options().items():
+            config.trainer[name] = value
         if config.trainer.default_root_dir is None:
             name = Path(str(config.config[-1])).stem if config.config else "unnamed"
             config.trainer.default_root_dir = f"runs/{name}"
@@ -58,7 +61,7 @@ class TrainingCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(folder, name="logs")
         given = options.callbacks or []
         callbacks: list[Callback] = given if isinstance(given, list) else [given]
-        standard: list[Callback] = []
+        standard: list[Callback] = [EndOnSigterm()]
         if options.enable_progress_bar is not False and not has(callbacks, ProgressBar):
             standard.append(RichProgressBar())
         if options.enable_checkpointing is not False and not has(callbacks, Checkpoint):
