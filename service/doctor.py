@@ -18,7 +18,7 @@ from statistics import median
 import onnxruntime
 from pydantic import BaseModel, Field
 
-from service import logs
+from service import files, logs
 from service.app import check_model
 from service.engine import DeviceError, StoreError, cgroups, cpus, denormals, devices
 from service.engine.batching import Layout
@@ -30,7 +30,6 @@ from service.settings import Settings
 
 _RUNS = 20  # of a model, to time it
 _DISK = 100 * 2**20  # bytes, with less of which models can't be exported
-_FILES = 100  # that a server has open besides its connections
 
 
 class Run(BaseModel):
@@ -173,7 +172,7 @@ def _host(store: Path) -> Host:
         memory_bytes=pages * os.sysconf("SC_PHYS_PAGES"),
         memory_limit=cgroups.memory_limit(),
         memory_used=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        open_files=files.most(),  # up to which a server raises its limit
         store_free=shutil.disk_usage(store).free if store.is_dir() else 0,
         temporary_free=shutil.disk_usage(tempfile.gettempdir()).free,
     )
@@ -244,10 +243,11 @@ def _shortages(host: Host, lanes: int | None, settings: Settings) -> Iterator[st
             f"{_size(memory)} of memory are too little for the models ({_size(host.memory_used)}) and what "
             f"may wait (--queue-bytes, {_size(settings.queue_bytes)}): allow {_size(needed)} or let less wait"
         )
-    if host.open_files < settings.max_connections + _FILES:
+    needed_files = settings.max_connections + files.BESIDES
+    if host.open_files < needed_files:
         yield (
             f"{host.open_files} open files are too few for --max-connections {settings.max_connections}: "
-            f"`ulimit -n {settings.max_connections + _FILES}` (systemd: LimitNOFILE), or fewer connections"
+            f"`ulimit -Hn {needed_files}` (systemd: LimitNOFILE), or fewer connections"
         )
     if host.store_free < _DISK:
         yield f"{_size(host.store_free)} are free for models in {settings.store}: free some"

@@ -1,4 +1,4 @@
-"""The server process: its socket, and how it ends."""
+"""The server process: its socket, how it begins, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from types import FrameType
 
@@ -18,6 +19,10 @@ from service.settings import Settings
 from service.streams.sockets import WebSocketProtocol
 
 log = structlog.get_logger("service")
+
+
+class StartError(Exception):
+    """The application can't be started; the message says why."""
 
 
 class Server(uvicorn.Server):
@@ -41,6 +46,7 @@ class Server(uvicorn.Server):
                 answer_seconds=settings.answer_seconds,
                 refusals=app.state.refusals,
             ),  # type: ignore[arg-type]
+            lifespan="off",  # begun and ended here: uvicorn would only log the traceback of what fails
             ws=WebSocketProtocol,
             ws_max_size=4 * settings.max_chunk_bytes,  # so that what is a little too long gets an answer
             ws_ping_timeout=None,  # pongs wait behind audio that waits; streams have limits of their own
@@ -54,8 +60,32 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_seconds = settings.drain_seconds
+        self._running = AsyncExitStack()
         self._exit = asyncio.Event()
         self._hurry = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and take connections.
+
+        Raises:
+            StartError
+        """
+        try:
+            await self._running.enter_async_context(self._app.running())
+            await super().startup(sockets)
+        except Exception as error:  # no more threads, no memory, whatever it is
+            await self._running.aclose()
+            raise StartError(f"the application does not start: {type(error).__name__}: {error}") from error
+        engine = self._app.state.engine
+        url, device = _url(self.servers[0].sockets[0]), engine.repository.device
+        log.info(
+            "serving",
+            url=url,
+            docs=f"{url}/docs",
+            lanes=engine.lanes,
+            device=device.name,
+            because=device.reason,
+        )
 
     async def main_loop(self) -> None:
         """Uvicorn's own wakes ten times a second, to see whether it is to exit and to renew the date."""
@@ -80,6 +110,12 @@ class Server(uvicorn.Server):
         log.info("stopping")
         await self._app.state.streams.shutdown()
         await super().shutdown(sockets)
+        await self._running.aclose()
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,6 +127,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
+    except UnicodeError:  # of names such as a..b, which can't be asked for
+        raise OSError(f"cannot listen on {host}:{port}: no such name; choose with --host") from None
     except OSError as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise OSError(f"cannot listen on {host}:{port}: {reason}; choose with --host and --port") from error

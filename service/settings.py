@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, NoDecode, SettingsConfigDict
 
 from exports import card
@@ -158,17 +158,43 @@ class Settings(BaseSettings):
         "info", description="leave out what matters less; debug includes health checks"
     )
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        low, high = self.min_sample_rate, self.max_sample_rate
+        if low > high:
+            raise ValueError(f"--min-sample-rate {low} is above --max-sample-rate {high}")
+        # Without being told of batches, it is for their sender to keep to what may wait.
+        if "max_batch" in self.model_fields_set and self.max_batch > self.queue_rows:
+            raise ValueError(
+                f"--max-batch {self.max_batch} is above --queue-rows {self.queue_rows}: such a batch could "
+                "never wait for a lane"
+            )
+        return self
+
     @classmethod
     def from_command_line(cls, arguments: Sequence[str]) -> Self:
         """Read the environment and the arguments; on a bad value print one line and exit with status 2."""
         try:
             return CliApp.run(cls, cli_args=list(arguments))
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            flag, variable = f"--{name.replace('_', '-')}", f"MOMENTUM_{name.upper()}"
-            print(
-                f"python -m service: {flag} or {variable}: {first['msg']}, not {first['input']!r}",
-                file=sys.stderr,
-            )
+            print(f"python -m service: {_told(error)}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _told(error: ValidationError) -> str:
+    """The first of what is wrong with settings."""
+    first = error.errors()[0]
+    if not first["loc"]:  # it is not about one of them
+        return first["msg"].removeprefix("Value error, ")
+    name = str(first["loc"][0])
+    told = f"{_flag(name)} or MOMENTUM_{name.upper()}: {first['msg']}, not {first['input']!r}"
+    if name == "port" and "://" in str(first["input"]):
+        told += (
+            ": Kubernetes sets that for a Service called momentum; give the pod enableServiceLinks: false, "
+            "or the Service another name"
+        )
+    return told

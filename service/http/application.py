@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
@@ -27,6 +28,10 @@ class Application:
     def state(self) -> State:
         """What the parts of the application share."""
         return self.fastapi.state
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """What has to be so while requests are answered."""
+        return self.fastapi.router.lifespan_context(self.fastapi)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.fastapi if scope["type"] == "lifespan" else self._front

@@ -107,7 +107,7 @@ def a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (128, 256))
 
 
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def few_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
             a_full_disk,
             ["1 MiB are free for models in .*: free some", "1 MiB are free in /.*uploads of up to 64 MiB"],
         ),
-        (few_files, ["256 open files are too few for --max-connections 200: `ulimit -n 300`"]),
+        (few_files, ["256 open files are too few for --max-connections 200: `ulimit -Hn 300`"]),
         (little_memory, ["100 MiB of memory are too little for the models .* allow .* or let less wait"]),
     ],
 )

@@ -134,6 +134,53 @@ def test_an_address_of_elsewhere(small_store: Path) -> None:
     assert "cannot listen on 192.0.2.1:8000: Cannot assign requested address" in printed
 
 
+def test_an_address_that_is_no_name(small_store: Path) -> None:
+    status, printed = start("--store", small_store, "--host", "a..b")
+    assert status == 1
+    (line,) = printed.splitlines()
+    assert json.loads(line)["reason"] == "cannot listen on a..b:8000: no such name; choose with --host"
+
+
+def test_an_application_that_does_not_start_is_one_clear_line(small_store: Path) -> None:
+    """And it never said that it serves."""
+    code = """
+import sys
+from service import __main__
+from service.engine import engine
+
+def no_thread(*_):
+    raise RuntimeError("can't start new thread")
+
+engine.Lane = no_thread
+sys.argv[1:] = ["--port", "0", "--log-level", "info", "--store", sys.argv[1]]
+__main__.main()
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(small_store)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    *loaded, line = map(json.loads, ended.stderr.splitlines())
+    assert {told["event"] for told in loaded} == {"loaded"}
+    reason = "the application does not start: RuntimeError: can't start new thread"
+    assert (line["event"], line["reason"]) == ("cannot start", reason)
+
+
+def test_it_has_as_many_open_files_as_it_needs(small_store: Path) -> None:
+    code = """
+import resource, sys
+from service import __main__, server
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 200))
+server.listen = __main__.listen = lambda *_: sys.exit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+sys.argv[1:] = ["--max-connections", "120", "--store", sys.argv[1]]
+__main__.main()
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(small_store)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 200
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (line["event"], line["allowed"], line["needed"]) == ("too few open files", 200, 220)
+
+
 def test_a_broken_artifact_is_one_clear_line(tmp_path: Path, write_artifact: Callable[..., Path]) -> None:
     graph = write_artifact(tmp_path) / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:50])

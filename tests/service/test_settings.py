@@ -67,6 +67,45 @@ def test_a_bad_variable_ends_with_status_2_and_its_name(
     )
 
 
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that is printed of settings that are refused."""
+    with pytest.raises(SystemExit) as exit_:
+        Settings.from_command_line(arguments)
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--min-sample-rate", "9000", "--max-sample-rate", "8000"],
+            "--min-sample-rate 9000 is above --max-",
+        ),
+        (["--max-batch", "9", "--queue-rows", "8"], "--max-batch 9 is above --queue-rows 8: such a batch"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(arguments, capsys).startswith(f"python -m service: {message}")
+
+
+def test_a_short_queue_needs_no_other_setting() -> None:
+    assert Settings.from_command_line(["--queue-rows", "8"]).queue_rows == 8
+
+
+def test_what_kubernetes_sets_is_told_from_a_port(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOMENTUM_PORT", "tcp://10.0.0.7:80")
+    line = refused([], capsys)
+    assert "MOMENTUM_PORT: " in line
+    assert "not 'tcp://10.0.0.7:80': Kubernetes sets that" in line
+    assert "enableServiceLinks: false" in line
+
+
 def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         Settings.from_command_line(["--help"])
