@@ -1,5 +1,5 @@
-"""The manifests for Kubernetes and KServe are what these take, and say what the code and the images say; so does
-the page about them.
+"""The manifests for Kubernetes and KServe are what these take, and say what the code and the images say.
+So does the page about them.
 """
 
 from __future__ import annotations
