@@ -17,7 +17,7 @@ from service.engine import Model, StoreError, Tensor
 from service.http.deadline import deadline
 from service.http.problems import Problem, documented
 from service.http.routes import BareRoute, while_connected
-from service.http.uploads import UNTYPED, form_file, media_type, read_body
+from service.http.uploads import UNTYPED, form_file, media_type, read_body, refuse_compressed
 from service.settings import Settings
 
 MODEL = "digits"
@@ -147,6 +147,7 @@ async def classify(request: Request) -> Response:
     Or send such pixels as JSON, one image or a batch; those are read as they are.
     """
     trace = _every(request)
+    refuse_compressed(request)
     content_type = media_type(request)
     form = content_type == "multipart/form-data"
     body = await form_file(request, _IMAGE) if form else await read_body(request)

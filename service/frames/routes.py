@@ -20,7 +20,7 @@ from service.http.deadline import deadline
 from service.http.decoders import Decoders
 from service.http.problems import Problem, documented
 from service.http.routes import while_connected
-from service.http.uploads import UNTYPED, form_file, media_type, read_body
+from service.http.uploads import UNTYPED, form_file, media_type, read_body, refuse_compressed
 from service.settings import Settings
 
 MODEL = "frames"
@@ -120,6 +120,7 @@ async def hear(
     Any sample rate and number of channels will do: channels are mixed by their mean, and resampled to the
     model's rate.
     """
+    refuse_compressed(request)
     content_type = media_type(request)
     if content_type == "multipart/form-data":
         body = await form_file(request, _AUDIO)

@@ -26,12 +26,14 @@ class Ready(BaseModel):
     problems: list[str] = Field(description="What is not as it should be, though requests may be answered.")
 
 
+@router.head("/live", include_in_schema=False)  # as some probes and load balancers ask
 @router.get("/live", summary="Is the process up?")
 async def live() -> Live:
     """Answers as long as the process does."""
     return Live(live=True)
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get(
     "/ready", summary="Are requests answered?", responses={503: {"model": Ready, "description": "Not ready"}}
 )

@@ -7,6 +7,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from service.http.problems import Problem
+from service.http.words import quote
 
 # The content types of clients that do not say what they send, such as curl's --data-binary.
 UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
@@ -15,6 +16,22 @@ UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 def media_type(request: Request) -> str:
     """The body's media type, in lower case and without parameters; empty if the client does not say."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def refuse_compressed(request: Request) -> None:
+    """Make sure that the body is what it says it is.
+
+    Raises:
+        Problem: it is compressed.
+    """
+    encoding = request.headers.get("content-encoding", "").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise Problem(
+            415,
+            "Unsupported content encoding",
+            f"the body has the content encoding {quote(encoding)}",
+            "a body that is not compressed besides its own format, without the header Content-Encoding",
+        )
 
 
 async def read_body(request: Request) -> bytes:

@@ -15,6 +15,7 @@ from service.http.access import is_admin
 from service.http.headers import header
 from service.http.problems import Problem, StatusProblem, documented, respond
 from service.http.routes import BareRoute
+from service.http.uploads import refuse_compressed
 from service.http.words import quote
 from service.settings import Settings
 from service.streams.outbox import MessagesGoneError
@@ -74,7 +75,7 @@ class Transfer:
                     "description": "The stream is here.",
                     "content": {"application/json": {"schema": _ADOPTED}},
                 },
-                **documented(401, 409, 413, 422, 429, 503),
+                **documented(401, 409, 413, 415, 422, 429, 503),
             },
             openapi_extra={
                 "parameters": [_STREAM],
@@ -155,6 +156,7 @@ class Transfer:
         return session, number
 
     async def _read(self, request: Request) -> bytes:
+        refuse_compressed(request)
         document = bytearray()
         async for chunk in request.stream():
             document += chunk

@@ -90,7 +90,7 @@ class ModelStatus(BaseModel):
         )
 
 
-class Streams(BaseModel):
+class StreamCounts(BaseModel):
     """Live streams, and sequences under /v2."""
 
     open: int
@@ -109,7 +109,7 @@ class Status(BaseModel):
     queue: Queue
     recent: Recent
     models: list[ModelStatus]
-    streams: Streams
+    streams: StreamCounts
 
 
 class Overview:
@@ -149,5 +149,5 @@ class Overview:
             ),
             recent=Recent.of(statistics, statistics.versions),
             models=[ModelStatus.of(model, statistics) for model in engine.models.values()],
-            streams=Streams(open=len(self._streams), opened=self._streams.opened.total()),
+            streams=StreamCounts(open=len(self._streams), opened=self._streams.opened.total()),
         )

@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.service.faults.load import wait_until
+
 Serve = Callable[..., Any]
 
 
@@ -44,8 +46,7 @@ def test_a_running_request_is_finished_before_stopping(
         connection.sendall(head + body[:100])
         server.client.get("/v2/health/live")  # by now the request's head has been read too
         server.process.send_signal(number)
-        while connection_is_accepted(server.address):
-            pass
+        wait_until(lambda: not connection_is_accepted(server.address), "closed to new connections")
         connection.sendall(body[100:])
         answer = b""
         while received := connection.recv(65536):
@@ -64,8 +65,8 @@ def test_it_serves_on_until_load_balancers_have_noticed(
     """It is not ready any more, but answers (kserve#3360: 502s on rollout), until told to hurry."""
     with serve("--store", small_store, "--drain-seconds", 600) as server:
         server.process.send_signal(signal.SIGTERM)
-        while (ready := server.client.get("/v2/health/ready")).status_code == 200:
-            pass
+        wait_until(lambda: server.client.get("/v2/health/ready").status_code != 200, "draining")
+        ready = server.client.get("/v2/health/ready")
         assert (ready.status_code, ready.json()) == (
             503,
             {"ready": False, "live": False, "problems": ["draining"]},

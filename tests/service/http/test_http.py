@@ -75,6 +75,25 @@ def test_health(small_server: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
+def test_health_may_be_asked_for_without_a_body(small_server: Any, path: str) -> None:
+    response = small_server.client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/digits"), ("POST", "/v1/frames"), ("PUT", "/v1/streams/x/state")]
+)
+def test_compressed_bodies_are_refused(small_server: Any, method: str, path: str) -> None:
+    def status(encoding: str) -> int:
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/octet-stream"}
+        response = small_server.client.request(method, path, content=b"x", headers=headers)
+        assert "Content-Encoding" in response.text or response.status_code == 422
+        return int(response.status_code)
+
+    assert [status(encoding) for encoding in ("gzip", "identity", "br")] == [415, 422, 415]
+
+
 def test_not_ready_before_the_engine_runs(small_store: Path) -> None:
     async def main() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(Settings(store=small_store)))  # runs no lifespan

@@ -18,6 +18,7 @@ import websockets
 from websockets.frames import Frame, Opcode
 
 from tests.service import small_frames
+from tests.service.faults.load import wait_until
 from tests.service.stream_client import CutError, StreamClient
 from tests.service.streams.heard import CHUNK, closing_lines, pcm
 
@@ -107,8 +108,10 @@ def test_garbage_harms_nobody_else(live: Any, connect: Callable[[], StreamClient
         client.socket.sendall(garbage)
         with suppress(CutError):
             client.rest()
-    while not [line for line in live.log() if line.get("stream") == stream and "outcome" in line]:
-        time.sleep(0.01)
+    wait_until(
+        lambda: [line for line in live.log() if line.get("stream") == stream and "outcome" in line],
+        "told in the log",
+    )
     with connect() as client:
         assert client.start()["type"] == "started"
 
