@@ -1,4 +1,5 @@
 // One live stream to the server, whatever becomes of the connection.
+import { describe } from "./problems.js";
 
 const URL_OF_STREAM = new URL("v1/frames/stream", document.baseURI);
 URL_OF_STREAM.protocol = URL_OF_STREAM.protocol.replace("http", "ws");
@@ -68,12 +69,26 @@ export class LiveStream {
     };
   }
 
-  retry() {
+  async retry() {
     this.open = false;
-    if (this.attempts === 0) this.on.away();
+    if (this.attempts === 0) {
+      this.on.away();
+      await this.ask();
+      if (this.ended) return;
+    }
     const delay = DELAYS[Math.min(this.attempts, DELAYS.length - 1)];
     this.attempts += 1;
     this.timer = setTimeout(() => this.connect(), delay);
+  }
+
+  /** A browser does not tell why a WebSocket was refused, but why another request is. */
+  async ask() {
+    try {
+      const response = await fetch(new URL("v1/frames/stream", document.baseURI));
+      if (response.status === 401 || response.status === 403) this.fail(await describe(response));
+    } catch {
+      // it is away
+    }
   }
 
   receive(message) {
