@@ -1,0 +1,1 @@
+"""`python -m service batch`: classify files by the million, on the engine that serves requests too."""
