@@ -1,6 +1,6 @@
 """`python -m training fit|validate|test --config RECIPE.yaml [--data DIR] [--section.option value]`,
-`python -m training curves RUN [RUN ...] --out NAME`, `python -m training gradients` and
-`python -m training speakers`.
+`python -m training curves RUN [RUN ...] --out NAME`, `python -m training gradients`,
+`python -m training speakers` and `python -m training sweep --config RECIPE.yaml --mu 0 0.9 --epsilon 0.1 1`.
 """
 
 import os
@@ -18,6 +18,15 @@ def main() -> int:
         from training import curves
 
         return curves.main(arguments)
+    if command == "sweep":
+        try:
+            from training import sweep
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            print("error: sweeps need Optuna: pip install 'momentum-serve[sweep]'", file=sys.stderr)
+            return 1
+        return sweep.main(arguments)
     from training.allocator import keep_freed_memory
 
     keep_freed_memory()

@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> Trainer:
                 "prog": "python -m training",
                 "description": "Train. Besides the commands below: `curves` draws the losses of runs, "
                 "`gradients` the gradients of hidden states, `speakers` measures a recipe on speakers it has "
-                "not heard; each has its own --help.",
+                "not heard, `sweep` looks for the best mu and epsilon; each has its own --help.",
             },
         )
     except DataError as error:
