@@ -56,6 +56,8 @@ class File:
             if not path.is_file():
                 raise SourceError(f"there is no file {path}") from None
             raise SourceError(f"cannot read {path}: {error.error_string}") from None
+        except TypeError:  # of headerless files, of which soundfile would have to be told everything
+            raise SourceError(f"cannot read {path}: it is raw audio; expected a file with a header") from None
         self.rate: int = self._file.samplerate
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ from typing import Any
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.uri import parse_uri
 
 from service.client.sources import File, Microphone, Source, SourceError
+
+KEY = "MOMENTUM_API_KEY"
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 3.0  # seconds between attempts to come back
 _ANSWER_SECONDS = 20
@@ -35,11 +39,14 @@ def main(arguments: Sequence[str]) -> int:
         "python -m service stream",
         description="Send audio to a running server as if it were spoken now, and print what it hears. "
         "A connection that is lost is made again, and the stream goes on where it was.",
+        epilog=f"A server that wants an API key is shown the one in the environment variable {KEY}.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("file", nargs="?", type=Path, help="an audio file")
     source.add_argument("--microphone", action="store_true", help="the microphone instead, until Ctrl-C")
-    parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/frames/stream", help="default: %(default)s")
+    parser.add_argument(
+        "--url", type=_address, default="ws://127.0.0.1:8000/v1/frames/stream", help="default: %(default)s"
+    )
     parser.add_argument(
         "--speed", type=_number(0, 1e6), default=1.0, help="1 is real time, 0 as fast as possible; default: 1"
     )
@@ -60,6 +67,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _address(text: str) -> str:
+    try:
+        parse_uri(text)
+        return text
+    except (ValueError, InvalidURI) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no address such as ws://host:port/path: {error}"
+        ) from None
+
+
 def _number(least: float, most: float) -> Any:
     def number(text: str) -> float:
         value = float(text)
@@ -73,7 +90,13 @@ def _number(least: float, most: float) -> Any:
 async def _stream(chosen: argparse.Namespace, display: Display) -> None:
     with Microphone() if chosen.microphone else File(chosen.file) as source:
         if isinstance(source, Microphone):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, source.stop)
+            loop = asyncio.get_running_loop()
+
+            def stop() -> None:
+                source.stop()
+                loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C does not wait for the server
+
+            loop.add_signal_handler(signal.SIGINT, stop)
         await Streamer(source, chosen.url, chosen.speed, chosen.chunk_ms / 1000, display).run()
 
 
@@ -138,6 +161,8 @@ class Streamer:
         self._speed = speed if source.recorded else 0.0
         self._chunk = max(1, round(chunk_seconds * source.rate))
         self._display = display
+        key = os.environ.get(KEY)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._began: float | None = None
         self._token: str | None = None
         self._resume_seconds = 0.0
@@ -157,7 +182,7 @@ class Streamer:
         while True:
             try:
                 return await self._converse()
-            except (OSError, ConnectionClosed, InvalidHandshake, InvalidURI) as error:
+            except (OSError, ConnectionClosed, InvalidHandshake) as error:
                 if self._token is None:
                     raise StreamError(f"cannot stream to {self._url}: {_told(error)}") from error
                 if self._connected:
@@ -175,7 +200,9 @@ class Streamer:
     async def _converse(self) -> None:
         """Make a connection, and go on until the result or the connection's end."""
         # a server that is busy with what was sent answers no pings
-        async with connect(self._url, compression=None, ping_timeout=None) as socket:
+        async with connect(
+            self._url, compression=None, ping_timeout=None, additional_headers=self._headers
+        ) as socket:
             start = await self._open(socket)
             sender = asyncio.create_task(self._send(socket, start))
             try:

@@ -145,6 +145,7 @@ class Sessions:
         self._touch(session)
         if before is not None:
             before.end(Reason.TAKEN_OVER)
+        session.proceed()  # as there may be room in its outbox now
 
     def detach(self, session: Session, listener: Listener) -> None:
         """A connection carries the stream no more, if it did until now."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from tests.service.client.command import Proxy, Run, rest, started, url
 
@@ -70,6 +73,31 @@ def test_the_microphone_until_interrupted(
     segment, result = printed.splitlines()
     assert re.fullmatch(r" +0\.00 +\d+\.\d\d s  loud 0\.\d\d", segment)
     assert result.startswith("result: loud ")
+
+
+def test_a_second_interruption_waits_for_no_server(fake_microphone: Callable[..., dict[str, str]]) -> None:
+    begun = threading.Event()
+    limits = {"message_bytes": 65536}
+    answer = {"type": "started", "hop_seconds": 0.01, "resume_seconds": 60, "limits": limits, "resume": "x"}
+
+    def hang(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps(answer))
+        begun.set()
+        for _ in connection:
+            pass
+
+    with serve(hang, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        to = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+        with started("--microphone", "--url", to, env=fake_microphone()) as process:
+            assert begun.wait(60)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert process.poll() is None  # the result may still come
+            process.send_signal(signal.SIGINT)
+            rest(process)
+    assert process.returncode == 130
 
 
 def test_no_microphone(small_server: Any, fake_microphone: Callable[..., dict[str, str]]) -> None:

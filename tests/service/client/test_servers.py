@@ -14,6 +14,7 @@ import pytest
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
+from service.http.keys import Access, add
 from tests.service.client.command import Run, rest, started, url
 
 
@@ -67,7 +68,6 @@ def test_a_full_server(run: Run, serve: Any, small_store: Path, recording: Path)
     ("address", "message"),
     [
         ("ws://127.0.0.1:9/v1/frames/stream", "Connect call failed"),
-        ("http://127.0.0.1/", "scheme isn't ws or wss"),
         ("ws://nowhere.invalid/", "Name or service not known|Temporary failure in name resolution"),
     ],
 )
@@ -76,6 +76,18 @@ def test_servers_that_cannot_be_reached(run: Run, recording: Path, address: str,
     assert status == 1
     (line,) = errors
     assert re.search(f"^python -m service stream: cannot stream to {address}: .*({message})", line)
+
+
+def test_a_server_that_wants_a_key(
+    run: Run, serve: Any, small_store: Path, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = add(tmp_path / "keys", "somebody", frozenset({Access.INFER}), None, None)
+    with serve("--store", small_store, "--api-keys", tmp_path / "keys") as server:
+        status, _, errors = run(recording, "--url", url(server), "--speed", 0)
+        assert (status, "401" in errors[-1]) == (1, True)
+        monkeypatch.setenv("MOMENTUM_API_KEY", key)
+        status, printed, _ = run(recording, "--url", url(server), "--speed", 0)
+        assert (status, printed[-1].startswith("result: ")) == (0, True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from service.engine.store import Model
 from service.settings import Settings
+from service.streams.outbox import FULL
 from service.streams.registry import Reason, Registry
 from service.streams.session import Session
 from service.streams.sessions import Sessions, StreamExistsError
@@ -61,6 +62,35 @@ def test_what_is_being_heard_is_pending(world: World) -> None:
     assert document["pending"]["shape"] == [4000]
     assert document["samples"] == 12_000
     assert world.adopt(document).busy
+
+
+def test_one_with_more_to_say_than_is_sent_at_once_goes_on(world: World) -> None:
+    """Its client has most of that already: there is room again when it comes back."""
+    session, outbox = world.session, world.session.outbox
+    world.engine.run()
+    while sum(map(len, outbox.after(outbox.kept))) < FULL:
+        session.feed(bytes(8000))
+        world.engine.run()
+        while outbox.next() is not None:
+            session.mark_sent()
+    newest = outbox.sent
+    session.feed(bytes(8000))
+    session.finish()
+    adopted = world.sessions.adopt("other", world.model, Snapshot.load(session.snapshot(outbox.kept).dump()))
+    assert (adopted.outbox.full, adopted.busy) == (True, False)
+    world.sessions.attach(adopted, Listening(), newest)
+    world.engine.run()
+    assert adopted.finished
+
+
+class Listening:
+    """A connection that has nothing to do."""
+
+    def notify(self) -> None:
+        pass
+
+    def end(self, reason: Reason) -> None:
+        pass
 
 
 def test_a_stream_that_ended_is_not_gone_on_with_under_its_name(world: World) -> None:
