@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -170,7 +171,7 @@ class Decoders:
 
 def read_all(recipe: Recipe, paths: Sequence[str]) -> list[Decoded | str]:
     """What each file holds, or what is wrong with it."""
-    return [attempt(lambda path=path: recipe.decode(_read(path, recipe.max_bytes))) for path in paths]  # type: ignore[misc]
+    return [attempt(partial(_read_and_decode, recipe, path)) for path in paths]
 
 
 def attempt(decode: Callable[[], Decoded]) -> Decoded | str:
@@ -183,6 +184,10 @@ def attempt(decode: Callable[[], Decoded]) -> Decoded | str:
         return str(error)
     except Exception as error:  # one of millions of files must not end the work on the others
         return f"{type(error).__name__}: {error}"
+
+
+def _read_and_decode(recipe: Recipe, path: str) -> Decoded:
+    return recipe.decode(_read(path, recipe.max_bytes))
 
 
 def _read(path: str, most: int) -> bytes:

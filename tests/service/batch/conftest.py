@@ -47,6 +47,7 @@ def start() -> Start:
             stderr=subprocess.PIPE,
             text=True,
             env=environment | variables,
+            start_new_session=True,  # as a shell starts it: Ctrl-C reaches all its processes
         )
 
     return start

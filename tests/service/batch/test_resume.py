@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -93,7 +94,10 @@ def test_signals_write_what_is_done(
     with start(*flags, "--part-rows", 64) as process:
         wait_for(lambda: parts(out))
         began = time.monotonic()
-        process.send_signal(number)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         _, told = process.communicate(timeout=60)
     assert time.monotonic() - began < 15
     assert process.returncode == 128 + number
