@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from optuna.trial import Trial
 
 from training import sweep
 
@@ -148,6 +149,18 @@ def test_a_trial_stops_when_it_is_told_to_and_ends_without_its_sweep(recipe: Pat
 
     assert trial(["go on", "stop"]) == (0, 0)
     assert trial(["go on"])[0] == 1
+
+
+def test_the_trial_of_a_silent_machine_is_made_up_for(tmp_path: Path) -> None:
+    def claim() -> Trial:
+        trial = sweep.Sweep(RECIPE, {"mu": (0.0, 0.9)}, [], tmp_path, 0, 10, patience=0.5)._claim(1)
+        assert trial is not None
+        return trial
+
+    lost = claim()
+    lost.set_user_attr("process", ["another machine", 1])
+    again = claim()
+    assert (again.number, again.params) == (lost.number + 1, lost.params)
 
 
 @pytest.mark.parametrize(
