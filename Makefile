@@ -15,13 +15,13 @@ serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped mod
 
 setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
-test: .venv/dev.stamp .venv/kserve.stamp lint  ## Set up, check style, types and architecture, and run the tests
+test: .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp lint  ## Set up, check style, types and architecture, and run the tests
 	$(BIN)/python -m pytest --ignore tests/docker
 
 test-docker: .venv/dev.stamp  ## Build the images and test what docker compose runs (needs a Docker engine)
 	$(BIN)/python -m pytest tests/docker
 
-coverage: .venv/dev.stamp .venv/kserve.stamp  ## Run the tests and say which lines they miss (they take nearly twice as long)
+coverage: .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp  ## Run the tests and say which lines they miss (they take nearly twice as long)
 	$(BIN)/python -m pytest --ignore tests/docker --cov --cov-report=term:skip-covered
 
 lint: .venv/dev.stamp  ## Check style, types and import directions
@@ -77,4 +77,10 @@ clean:  ## Remove the virtual environment and what tools left; training runs sta
 .venv/kserve.stamp: | .venv/bin/python
 	$(PYTHON) -m venv .venv/kserve
 	.venv/kserve/bin/python -m pip install --quiet --no-compile 'kserve==0.21.0'
+	touch $@
+
+# Ray is as large as all the rest of what serving needs, and only its own tests want it.
+.venv/ray.stamp: pyproject.toml | .venv/bin/python
+	$(PYTHON) -m venv .venv/ray
+	.venv/ray/bin/python -m pip install --quiet --no-compile --editable '.[cpu,ray]'
 	touch $@
