@@ -52,11 +52,13 @@ class Exactness(_Strict):
     batched: a row computed in a batch against the same row alone; padded: a padded row against the same row
         without padding;
     streamed: a sequence fed in chunks against the same sequence whole.
+    streamed_difference: the largest absolute difference of any output that this made when it was tried.
     """
 
     batched: Promise
     padded: Promise
     streamed: Promise
+    streamed_difference: float = Field(0.0, ge=0)
 
 
 class Metric(_Strict):

@@ -35,8 +35,14 @@ def measure_exactness(runner: Runner, x: Floats, unit: int = 1, streams: bool = 
         )
     )
     chunks = (unit, 5 * unit + unit // 2, 28 * unit + unit // 3, size // 2)
-    streamed = all(_same(whole, _in_chunks(runner, x, chunk)) for chunk in chunks)
-    return Exactness(batched=_promise(batched), padded=_promise(padded), streamed=_promise(streamed))
+    fed = [_in_chunks(runner, x, chunk) for chunk in chunks]
+    said = len(whole[0]) - len(runner.start(1))  # the rest are states
+    return Exactness(
+        batched=_promise(batched),
+        padded=_promise(padded),
+        streamed=_promise(all(_same(whole, rows) for rows in fed)),
+        streamed_difference=max(_difference(whole, rows, said) for rows in fed),
+    )
 
 
 def _promise(same: bool) -> Promise:
@@ -54,6 +60,14 @@ def _rows(runner: Runner, result: Result, lengths: Sequence[int]) -> list[list[F
 def _same(a: list[list[Floats]], b: list[list[Floats]]) -> bool:
     return all(
         np.array_equal(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)
+    )
+
+
+def _difference(a: list[list[Floats]], b: list[list[Floats]], said: int) -> float:
+    return max(
+        float(np.abs(x - y).max(initial=0.0))
+        for one, other in zip(a, b, strict=True)
+        for x, y in zip(one[:said], other[:said], strict=True)
     )
 
 

@@ -25,6 +25,9 @@ class SpeechAugmentation(nn.Module):
             between by what lies between: a tilt, another microphone, another room.
         noise: level of white noise, drawn between these decibels relative to the utterance.
         chained: probability that a batch's utterances are each followed by another one.
+
+    Raises:
+        ValueError: a number that can't be.
     """
 
     def __init__(
@@ -37,6 +40,11 @@ class SpeechAugmentation(nn.Module):
         chained: float = 0.3,
     ) -> None:
         super().__init__()
+        if not (min(pause, gain, equalizer) >= 0.0 and 0.0 <= speed <= 0.5 and 0.0 <= chained <= 1.0):
+            raise ValueError(
+                f"pause {pause}, speed {speed}, gain {gain}, equalizer {equalizer}, chained {chained}: expected "
+                "numbers of at least 0, speed at most 0.5, chained at most 1"
+            )
         self.pause, self.speed, self.gain, self.equalizer = pause, speed, gain, equalizer
         self.noise, self.chained = noise, chained
 

@@ -85,6 +85,7 @@ def test_what_holds_bit_for_bit(options: dict[str, Any]) -> None:
     exactness = measure_exactness(one.runner(), sound(one, 8, 60 * one.unit + one.unit // 2), one.unit)
     assert (exactness.batched, exactness.padded) == ("bitwise", "bitwise")
     assert exactness.streamed == ("rounding" if options is LONG else "bitwise")
+    assert (0.0 < exactness.streamed_difference < 1e-6) == (options is LONG)
 
 
 @functools.cache
@@ -365,6 +366,7 @@ def test_a_long_memory_promises_less(content: dict[str, Any], export: Export, tm
     assert export(content) == 0
     card = Card.read(tmp_path / "store" / "frames" / "1" / "card.json")
     assert (card.exactness.batched, card.exactness.streamed) == ("bitwise", "rounding")
+    assert 0.0 < card.exactness.streamed_difference < 1e-6
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:

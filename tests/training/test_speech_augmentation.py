@@ -1,5 +1,6 @@
 """Augmentation changes how something is said, not what."""
 
+import math
 from typing import Any
 
 import pytest
@@ -196,3 +197,11 @@ def test_masking_may_hide_all_there_is_and_nothing() -> None:
     counts = Masking(bands=0, frames=9)(features)[:, :, 0].sum(dim=1)
     assert set(counts.tolist()) == {0.0, 1.0, 2.0}
     assert torch.equal(Masking(bands=0, frames=0)(features), features)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speed": 1.5}, {"pause": -1.0}, {"chained": 1.1}, {"gain": math.nan}], ids=str
+)
+def test_numbers_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SpeechAugmentation(**wrong)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data import DataError, Segment, Speech, Split, load_speech, timit
-from training.data.corpus import Corpus
+from training.data.corpus import Corpus, find_corpus
 from training.data.phn import MAX_MISMATCH, MAX_MISMATCH_AT_END, as_trained, parse_phn
 from training.data.phones import CLASSES, DELETED, SCORED_AS, SILENCE, SYMBOLS, TRAINED_AS
 from training.data.synthetic_timit import Size, make_synthetic_timit
@@ -248,6 +248,12 @@ def test_at_8_khz(small: Path) -> None:
 def test_places(small: Path, tmp_path: Path, place: str) -> None:
     shutil.copytree(small, tmp_path / place, dirs_exist_ok=True)
     assert same(load_speech("timit", "test", tmp_path), load_speech("timit", "test", small))
+
+
+def test_other_folders_named_test_do_not_hide_it(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "timit")
+    (tmp_path / "test").mkdir()
+    assert find_corpus(tmp_path, timit.FOLDERS) == tmp_path / "timit"
 
 
 def test_lower_case_names(small: Path, tmp_path: Path) -> None:

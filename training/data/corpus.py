@@ -54,13 +54,14 @@ class Sentence:
 
 
 def find_corpus(root: Path, folders: Sequence[str]) -> Path | None:
-    """The folder that holds TRAIN or TEST: ``root``, or one below it.
+    """The folder that holds TRAIN or TEST: ``root``, or one below it. Rather one with dialect regions in these.
 
     Args:
         root: where to look.
         folders: names, in lower case, of the folders in it to look into, and in those.
     """
-    return next(_candidates(root, folders, MAX_DEPTH), None)
+    candidates = list(_candidates(root, folders, MAX_DEPTH))
+    return next(filter(_has_regions, candidates), next(iter(candidates), None))
 
 
 def _candidates(folder: Path, names: Sequence[str], depth: int) -> Iterator[Path]:
@@ -71,6 +72,11 @@ def _candidates(folder: Path, names: Sequence[str], depth: int) -> Iterator[Path
         for child in children:
             if child.name.lower() in names:
                 yield from _candidates(child, names, depth - 1)
+
+
+def _has_regions(folder: Path) -> bool:
+    parts = [child for child in _children(folder) if child.name.upper() in {"TRAIN", "TEST"}]
+    return any(REGION.fullmatch(region.name.upper()) for part in parts for region in _children(part))
 
 
 def _children(folder: Path) -> list[Path]:
