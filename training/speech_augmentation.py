@@ -40,10 +40,11 @@ class SpeechAugmentation(nn.Module):
         chained: float = 0.3,
     ) -> None:
         super().__init__()
-        if not (min(pause, gain, equalizer) >= 0.0 and 0.0 <= speed <= 0.5 and 0.0 <= chained <= 1.0):
+        least = all(number >= 0.0 for number in (pause, speed, gain, equalizer, chained))  # NaN is not
+        if not (least and speed <= 0.5 and chained <= 1.0):
             raise ValueError(
-                f"pause {pause}, speed {speed}, gain {gain}, equalizer {equalizer}, chained {chained}: expected "
-                "numbers of at least 0, speed at most 0.5, chained at most 1"
+                f"pause {pause}, speed {speed}, gain {gain}, equalizer {equalizer}, chained {chained}: "
+                "expected numbers of at least 0, speed at most 0.5, chained at most 1"
             )
         self.pause, self.speed, self.gain, self.equalizer = pause, speed, gain, equalizer
         self.noise, self.chained = noise, chained
