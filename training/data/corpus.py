@@ -54,7 +54,7 @@ class Sentence:
 
 
 def find_corpus(root: Path, folders: Sequence[str]) -> Path | None:
-    """The folder that holds TRAIN or TEST: ``root``, or one below it; one with dialect regions in these first.
+    """The folder that holds TRAIN or TEST: ``root``, or one below it; with dialect regions in these, if any.
 
     Args:
         root: where to look.
