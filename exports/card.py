@@ -58,7 +58,7 @@ class Exactness(_Strict):
     batched: Promise
     padded: Promise
     streamed: Promise
-    streamed_difference: float = Field(0.0, ge=0)
+    streamed_difference: float = Field(default=0.0, ge=0)
 
 
 class Metric(_Strict):
