@@ -51,9 +51,9 @@ class Leases:
         loop.call_later(_UNUSED_SECONDS, self._expire, key)
         return Lease(self._address, key)
 
-    async def ended(self, lease: Lease) -> None:
-        """Wait until the lease that was just granted is over: its request was answered, or never came."""
-        await self._unused[lease.key]
+    def ended(self, lease: Lease) -> asyncio.Future[None]:
+        """Is done when a lease that was just granted is over: its request was answered, or never came."""
+        return self._unused[lease.key]
 
     @asynccontextmanager
     async def _use(self, key: str) -> AsyncIterator[bool]:

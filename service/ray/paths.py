@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from service.digits.routes import MODEL as DIGITS
 from service.frames.routes import MODEL as FRAMES
-from service.streams.endpoint import PATH as STREAM
 
 READY = "/v2/health/ready"
 
@@ -41,6 +40,3 @@ def model_of(path: str, models: Collection[str]) -> str:
 def stream_of(path: str) -> str | None:
     """The stream whose state a path is about."""
     return path.removeprefix(_STATE).partition("/")[0] if path.startswith(_STATE) else None
-
-
-__all__ = ["READY", "STREAM", "model_of", "of_a_replica", "stream_of"]

@@ -67,7 +67,7 @@ class Replica:
     async def lease(self) -> AsyncIterator[Lease]:
         """Give a lease, and end when it does, so that Ray counts the request for as long as it takes."""
         lease = self._leases.grant()
-        ended = asyncio.ensure_future(self._leases.ended(lease))
+        ended = self._leases.ended(lease)
         yield lease
         await ended
 

@@ -142,6 +142,22 @@ def test_the_config_is_what_the_code_says(tmp_path: Path) -> None:
     assert ours["deployments"] == theirs["deployments"]
 
 
+def test_replicas_follow_the_queues() -> None:
+    """Three replicas that are idle, busy, flooded; of which one has told, and none has."""
+    code = """
+from types import SimpleNamespace
+from service.ray.application import replicas
+for loads in [0, 0, 0], [0.75, 0.75, 0.75], [4, 4, 4], [4], []:
+    told = {"load": dict(enumerate(loads))}
+    context = SimpleNamespace(aggregated_metrics=told, current_num_replicas=3, target_num_replicas=3)
+    print(replicas(context)[0])
+"""
+    run = subprocess.run(
+        [RAY / "python", "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.split() == ["0", "3", "15", "15", "3"]
+
+
 @pytest.mark.timeout(600)
 def test_serves_as_a_single_server_does(cluster: Cluster, server: Server) -> None:
     """`serve run service.ray:app`, with a replica a model."""
