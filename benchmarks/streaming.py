@@ -27,8 +27,9 @@ from exports.card import MODEL_FILE, Card
 from exports.session import FramesRunner, States
 from exports.store import DEFAULT_STORE, read_card
 
-STREAMS = (50, 100, 250, 500, 750, 1000)
+STREAMS = (50, 250, 400, 500, 750, 1000)
 LIMIT_MS = 100.0
+TARGET = 500
 WARM_UP, SECONDS = 4.0, 15.0
 BATCHES = (1, 4, 8, 16, 32)
 
@@ -160,7 +161,8 @@ def write(rows: Sequence[Row], alone: dict[int, float], folder: Path) -> None:
         "from when a message was due to be sent until the frames in it were received. *Late*: p99 of how",
         "much later than due the client sent, which is in the times too.",
         "",
-        f"**{carried} streams** were carried with every message answered and a p99 under {LIMIT_MS:.0f} ms.",
+        f"**{carried} streams** were carried with every message answered and a p99 under {LIMIT_MS:.0f} ms; the",
+        f"target is {TARGET}. Times are those of the messages that were answered.",
         "",
         "| streams | p50 ms | p99 ms | worst ms | late ms | answered | server cores | client cores |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
