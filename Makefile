@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test test-docker coverage lint locks models bench bench-training bench-streaming bench-serving soak clean
+.PHONY: help serve setup test test-docker coverage lint locks models bench bench-training bench-streaming bench-serving bench-page soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ models: .venv/dev.stamp  ## Train the shipped models from data and export them a
 		$$(test ! -f runs/frames/last.ckpt || echo --ckpt_path runs/frames/last.ckpt)
 	$(BIN)/python -m exports runs/frames/best.ckpt --name frames
 
-bench: bench-training bench-streaming bench-serving  ## Run all benchmarks, into docs/results
+bench: bench-training bench-streaming bench-serving bench-page  ## Run all benchmarks, into docs/results
 
 bench-training: .venv/dev.stamp  ## Measure how fast the cells train, into docs/results (20 minutes on 2 cores)
 	$(BIN)/python -m benchmarks.training
@@ -52,6 +52,9 @@ bench-streaming: .venv/dev.stamp  ## Measure how many live streams the service c
 
 bench-serving: .venv/dev.stamp  ## Measure the service beside other servers, into docs/results (20 minutes; needs wrk)
 	$(BIN)/python -m benchmarks.serving
+
+bench-page: .venv/dev.stamp  ## Measure how soon the page answers, and take its pictures (needs chromium)
+	$(BIN)/python -m benchmarks.page
 
 soak: .venv/dev.stamp  ## Load the service with everything at once, into docs/results (16 minutes)
 	$(BIN)/python -m benchmarks.soak
