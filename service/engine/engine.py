@@ -1,8 +1,9 @@
 """The engine: runs models on a fixed number of threads, with or without a web server around it.
 
 A thread is called a lane. Whenever one is free, the request that waits longest and those that may run with it
-run on it, at once; while all lanes are busy, the next batch gathers. Nothing waits for a batch to fill, and
-nothing polls.
+run on it, at once; while all lanes are busy, the next batch gathers. When it is full, a busy lane is given it
+ahead, and goes on with it without waiting for the event loop. Nothing waits for a batch to fill, and nothing
+polls.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Engine:
         self._scheduler: Scheduler
         self._lanes: list[Lane] = []
         self._free: list[Lane] = []
+        self._open: list[Lane] = []  # that run a batch and have none ahead
         # Lanes that died, until another one in their place has run a golden input; of which model it is to.
         self._ailing: dict[int, Model | None] = {}
         self._doubted: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  # until when not again
@@ -182,7 +184,7 @@ class Engine:
         scheduler = self.scheduler
         request = Request(self._layout(model), inputs, outputs, done, deadline, priority)
         scheduler.submit(request, bounded=bounded)
-        if self._free and not self._dispatching:
+        if not self._dispatching and (self._free or (self._open and scheduler.full)):
             # After all that the event loop has to do by now: what else it submits runs along.
             self._dispatching = True
             self._loop.call_soon(self._dispatch)
@@ -271,40 +273,61 @@ class Engine:
         return layout
 
     def _dispatch(self) -> None:
-        """Give the free lanes what they can run."""
+        """Give the free lanes what they can run, and those that run something a full batch ahead, so that
+        under load they do not wait for the event loop between two.
+        """
         self._dispatching = False
         while self._free and self._running:
             batch = self._scheduler.next()
             if batch is None:
                 return
-            self._free.pop().start(batch)
+            lane = self._free.pop()
+            lane.start(batch)
+            self._open.append(lane)
+        while self._open and self._running and self._scheduler.full:
+            lane = self._open[0]  # the one that began first
+            batch = self._scheduler.next(behind=lane.batch)
+            if batch is None:
+                return
+            del self._open[0]
+            lane.start(batch)
 
     def _finished(self, lane: Lane, batch: Batch, outcome: Answer) -> None:
         """A lane has run a batch."""
         if lane.batch is not batch:  # it died in the moment after that, and its work was given up
             return
-        lane.batch = None
+        follows = lane.go_on()
         if lane.number in self._ailing:
             self._tried(lane, outcome)
             return
-        self._free.append(lane)
+        if follows is None:
+            self._open.remove(lane)
+            self._free.append(lane)
+        else:
+            self._scheduler.began(follows)
+            self._open.append(lane)
         if isinstance(outcome, Exception):
             self._scheduler.finish(batch, outcome)
             self._dispatch()
             if len(batch.pieces) == 1:
                 self._doubt(batch.layout, outcome)
         else:
-            self._dispatch()  # first, so that the lane runs while the answers are taken
+            self._dispatch()  # first, so that the lanes run while the answers are taken
             self._scheduler.finish(batch, outcome)
 
     def _died(self, lane: Lane) -> None:
         """A lane's thread ended by itself. Its requests fail, and another takes its place."""
-        batch, lane.batch = lane.batch, None
+        batch, ahead = lane.batch, lane.ahead
+        lane.batch = lane.ahead = None
         log.error("lane died", lane=lane.number, rows=batch.rows if batch else 0)
         again = lane.number in self._ailing
         self._ailing[lane.number] = None
-        if lane in self._free:
-            self._free.remove(lane)
+        for lanes in (self._free, self._open):
+            if lane in lanes:
+                lanes.remove(lane)
+        if ahead is not None:
+            self._scheduler.give_back(ahead)
+            self._dispatch()
         if batch is not None:
             self._scheduler.abandon(batch, LaneDiedError("the thread that ran the request ended; try again"))
         if again:  # of the golden input, and so may the next
@@ -314,7 +337,10 @@ class Engine:
 
     def _give_up(self, lane: Lane) -> None:
         """Do not wait for a lane's run. Its thread goes with the process."""
-        batch, lane.batch = lane.batch, None
+        batch, ahead = lane.batch, lane.ahead
+        lane.batch = lane.ahead = None
+        if ahead is not None:
+            self._scheduler.give_back(ahead)
         if batch is not None:
             log.error("lane given up", lane=lane.number, rows=batch.rows)
             self._scheduler.abandon(batch, LaneDiedError("the engine was stopped, and the run did not end"))

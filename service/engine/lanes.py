@@ -13,9 +13,9 @@ from service.engine.scheduler import Batch
 
 
 class Lane:
-    """A thread that runs one batch at a time. It does nothing but run graphs, which frees Python's lock:
-    queue, stacking and splitting belong to the event loop's thread, or the two would hand that lock back and
-    forth.
+    """A thread that runs one batch at a time, and then at once the next, if it has been given one. It does
+    nothing but run graphs, which frees Python's lock: queue, stacking and splitting belong to the event
+    loop's thread, or the two would hand that lock back and forth.
 
     All but the thread itself belongs to the event loop's thread.
 
@@ -28,6 +28,7 @@ class Lane:
     Attributes:
         number: as given.
         batch: what runs, None while the lane is free.
+        ahead: what runs after that, None if nothing has been given yet.
         thread: its own.
         ended: set when the thread has ended, or is about to.
     """
@@ -41,6 +42,7 @@ class Lane:
     ) -> None:
         self.number = number
         self.batch: Batch | None = None
+        self.ahead: Batch | None = None
         self.ended = asyncio.Event()
         self._loop = loop
         self._finished = finished
@@ -50,9 +52,17 @@ class Lane:
         self.thread.start()
 
     def start(self, batch: Batch) -> None:
-        """Run a batch; the lane must be free."""
-        self.batch = batch
+        """Run a batch, after the one that runs if there is one. Nothing may be ahead."""
+        if self.batch is None:
+            self.batch = batch
+        else:
+            self.ahead = batch
         self._work.put(batch)
+
+    def go_on(self) -> Batch | None:
+        """What ran has been finished: what runs now, None if the lane is free."""
+        self.batch, self.ahead = self.ahead, None
+        return self.batch
 
     def stop(self) -> None:
         """End the thread when it has run what it runs."""

@@ -70,7 +70,7 @@ class Queue:
         """What is to run next: the oldest of the most urgent requests, and the next that may run with it, as
         many rows as run best together. A request of more is taken piece by piece. Nothing if none waits.
         """
-        head = self._head()
+        head = self.head
         if head is None:
             return []
         room = head.layout.rows(head.size)
@@ -100,7 +100,9 @@ class Queue:
             self.remove(request)
         return waiting
 
-    def _head(self) -> Request | None:
+    @property
+    def head(self) -> Request | None:
+        """The oldest of the most urgent requests, None if none waits."""
         for level in self._levels:
             if level:
                 return min((next(iter(group.values())) for group in level.values()), key=_number)

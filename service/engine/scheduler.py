@@ -46,7 +46,7 @@ class Batch:
 
     Attributes:
         pieces: of requests with equal keys.
-        begun: when it was given to the lane.
+        begun: when it began, or is expected to.
         seconds: what it is expected to take.
     """
 
@@ -95,12 +95,19 @@ class Scheduler:
         self._observers = [*observers]
         self._halves: deque[list[Piece]] = deque()  # of batches that failed, or were more than had time
         self._running: set[Batch] = set()
+        self._ahead: set[Batch] = set()  # given to lanes that still run others
         self._stopped = False
 
     @property
     def running(self) -> int:
         """How many batches run."""
         return len(self._running)
+
+    @property
+    def full(self) -> bool:
+        """Whether enough waits to fill a batch."""
+        head = self.queue.head
+        return head is not None and self.queue.rows >= head.layout.rows(head.size)
 
     def backlog(self, priority: int = LOWEST_PRIORITY) -> float:
         """Seconds until what runs now, and waits now up to a priority, will have been run, as far as can be
@@ -113,6 +120,8 @@ class Scheduler:
         rest = 0.0
         for batch in self._running:
             rest += max(0.0, batch.begun + batch.seconds - now)
+        for batch in self._ahead:
+            rest += batch.seconds
         return rest
 
     def submit(self, request: Request, *, bounded: bool = True) -> None:
@@ -145,13 +154,15 @@ class Scheduler:
             request.done = _drop
             self._end(request, CancelledRequestError("nobody waits for it any more"))
 
-    def next(self) -> Batch | None:
-        """What a free lane is to run now; None if nothing waits."""
+    def next(self, behind: Batch | None = None) -> Batch | None:
+        """What a lane is to run now, or after a batch that it still runs; None if nothing waits."""
         while True:
             pieces = self._halves.popleft() if self._halves else self.queue.take()
             if not pieces:
                 return None
             now = self._clock.time()
+            if behind is not None:
+                now = max(now, behind.begun + behind.seconds)
             pace = pieces[0].request.layout.pace(pieces[0].request.size).seconds
             seconds = pace * sum([piece.rows for piece in pieces])
             doubtful = [piece for piece in pieces if _doubtful(piece.request, now + seconds)]
@@ -169,8 +180,26 @@ class Scheduler:
                 if piece.request.started is None:
                     piece.request.started = now
                     _disarm(piece.request)
-            self._running.add(batch)
+            (self._running if behind is None else self._ahead).add(batch)
             return batch
+
+    def began(self, batch: Batch) -> None:
+        """A lane has come to a batch that it was given ahead."""
+        self._ahead.discard(batch)
+        self._running.add(batch)
+        batch.begun = self._clock.time()
+        for piece in batch.pieces:
+            if not piece.start:
+                piece.request.started = batch.begun
+
+    def give_back(self, batch: Batch) -> None:
+        """The lane is gone that would have come to a batch that it was given ahead: it is run next."""
+        self._ahead.discard(batch)
+        if self._stopped:
+            for piece in batch.pieces:
+                self._end(piece.request, _stopped())
+        else:
+            self._halves.appendleft(batch.pieces)
 
     def finish(self, batch: Batch, outcome: Answer) -> None:
         """A lane has run a batch, and got the outputs, or an error."""

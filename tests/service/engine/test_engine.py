@@ -86,14 +86,14 @@ def test_lanes_run_side_by_side(small_store: Path, gate: Gate) -> None:
 
     async def main() -> None:
         async with Engine(small_store, lanes=2) as running:
-            tasks = [ask(running, model, n) for n in (1, 2, 3)]
+            tasks = [ask(running, model, n) for n in (1, 2, 3, 4, 5)]
             await asyncio.to_thread(gate.started.acquire)
             await asyncio.to_thread(gate.started.acquire)
             assert running.scheduler.running == 2
-            assert running.scheduler.queue.rows == 1
+            assert running.scheduler.queue.rows == 1  # each lane has what it runs next
             gate.open.set()
             await asyncio.wait(tasks)
-            assert answers(tasks) == [[1], [2], [3]]
+            assert answers(tasks) == [[1], [2], [3], [4], [5]]
 
     asyncio.run(main())
 

@@ -51,6 +51,22 @@ def test_a_lane_that_dies_fails_its_requests_and_is_replaced(small_store: Path) 
 
 
 @dying
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_a_dying_lane_would_have_run_next_is_run_by_another(small_store: Path, lanes: int) -> None:
+    model = fake_model(1, session=Mortal())
+
+    async def main() -> None:
+        async with Engine(small_store, lanes=lanes) as running:
+            tasks = [ask(running, model, n) for n in (101, *range(10))]
+            await asyncio.wait(tasks)
+            assert kinds(tasks[:1]) == [LaneDiedError]
+            assert answers(tasks[1:]) == [[n] for n in range(10)]
+            await until(lambda: running.ready)
+
+    asyncio.run(main())
+
+
+@dying
 def test_a_lane_that_cannot_be_replaced_yet_is_tried_again(
     small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

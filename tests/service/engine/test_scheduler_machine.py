@@ -43,11 +43,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.answers: dict[int, Answer] = {}
         self.cancelled: set[int] = set()
         self.lanes: list[Batch] = []
+        self.ahead: list[Batch] = []  # what lanes run next
         self.faults: list[str] = []  # of what the scheduler tells, which itself lets pass what that raises
         self.begun: set[Request] = set()
         self.paces: dict[int, float] = {}  # by size, before batches were formed
         self.streams: dict[int, tuple[float, Request | None]] = {}  # what each has summed up, and asks now
         self.stopped = False
+        self.begins = 0.0  # when the batch that is asked for can begin
 
     def submit(
         self, rows: int, *, poison: bool = False, bounded: bool = True, **options: Any
@@ -84,13 +86,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         ahead = [other for other in self.scheduler.queue if other.priority <= request.priority]
         seconds = sum(other.seconds * (1 - other.taken / other.rows) for other in ahead)
         rest = sum(max(0.0, batch.begun + batch.seconds - self.clock.now) for batch in self.lanes)
+        rest += sum(batch.seconds for batch in self.ahead)
         batch = max(request.rows, ROWS) * self.layout.pace(request.size).seconds
         takes = request.seconds if seconds < batch - 1e-9 else batch
         return self.clock.now + (seconds + rest) / LANES + takes
 
-    def next(self) -> Batch | None:
+    def next(self, behind: Batch | None = None) -> Batch | None:
         self.paces = {size: self.layout.pace(size).seconds for size in (3, 4)}
-        return self.scheduler.next()
+        self.begins = self.clock.now
+        if behind is not None:
+            self.begins = max(self.begins, behind.begun + behind.seconds)
+        return self.scheduler.next(behind)
 
     def late(self, request: Request) -> bool:
         """Whether a request that waits can't be run in time any more, alone, or where others wait as well,
@@ -98,7 +104,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """
         rows = ROWS if self.scheduler.queue.rows else min(request.rows, ROWS)
         takes = rows * self.paces.get(request.size, 0.0)
-        return self.clock.now + takes > (request.deadline or NEVER) - 1e-9
+        return max(self.begins, self.clock.now) + takes > (request.deadline or NEVER) - 1e-9
 
     @rule(
         rows=st.integers(1, 2) | st.integers(1, 9),
@@ -138,21 +144,41 @@ class SchedulerMachine(RuleBasedStateMachine):
         if first not in self.answers:
             self.cancelled.add(first)
 
-    @precondition(lambda self: len(self.lanes) < LANES and not self.stopped)
+    @precondition(lambda self: len(self.lanes) < LANES and not (self.ahead or self.stopped))
     @rule()
     def start(self) -> None:
+        self.lanes += self.take()
+
+    @precondition(lambda self: self.lanes and not (self.ahead or self.stopped))
+    @rule()
+    def start_ahead(self) -> None:
+        self.ahead += self.take(behind=self.lanes[0])
+
+    @precondition(lambda self: self.ahead and len(self.lanes) < LANES)
+    @rule()
+    def come_to_it(self) -> None:
+        batch = self.ahead.pop()
+        self.scheduler.began(batch)
+        self.lanes.append(batch)
+
+    @precondition(lambda self: self.ahead)
+    @rule()
+    def give_back(self) -> None:
+        self.scheduler.give_back(self.ahead.pop())
+
+    def take(self, behind: Batch | None = None) -> list[Batch]:
         ended, waited = len(self.watch.ends), {*self.scheduler.queue}
-        batch = self.next()
+        batch = self.next(behind)
         if batch is None:
             assert not self.scheduler.queue.rows
-            return
+            return []
         assert batch.rows <= ROWS
         requests = [piece.request for piece in batch.pieces]
         assert all(request.ended is None for request in requests)
         new = [request for request in requests if request not in self.begun]
         for request in new:
             # It will have been run in time, as far as the pace tells.
-            assert self.clock.now + batch.seconds <= (request.deadline or NEVER) + 1e-9
+            assert self.begins + batch.seconds <= (request.deadline or NEVER) + 1e-9
             # None that came before it, and goes before it, waits still.
             assert not [
                 other
@@ -164,9 +190,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         # Or it was led by a more urgent one that came too late, or cut off a batch before.
         if new and ended == len(self.watch.ends) and waited.issuperset(new):
             urgent = min((other.priority for other in self.scheduler.queue if not other.taken), default=3)
-            assert min(request.priority for request in new) <= urgent
+            assert min(request.priority for request in requests) <= urgent
         self.begun.update(new)
-        self.lanes.append(batch)
+        return [batch]
 
     @precondition(lambda self: self.lanes)
     @rule(data=st.data())
@@ -234,6 +260,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever was left to do is done: then nothing is lost."""
+        while self.ahead:
+            self.scheduler.give_back(self.ahead.pop())
         while True:
             while self.lanes:
                 batch = self.lanes.pop()
