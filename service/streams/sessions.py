@@ -9,11 +9,11 @@ from collections.abc import Callable
 from service.engine import Clock, Engine, Model
 from service.frames.routes import timing
 from service.settings import Settings
-from service.streams.outbox import Outbox
+from service.streams.outbox import FULL, Outbox
 from service.streams.pcm import Encoding, PCMDecoder
 from service.streams.registry import Ending, Reason, Registry
 from service.streams.session import Listener, Remains, Session
-from service.streams.snapshot import Snapshot
+from service.streams.snapshot import InvalidSnapshotError, Snapshot
 
 
 class UnknownTokenError(LookupError):
@@ -87,6 +87,11 @@ class Sessions:
             snapshot.encoding, snapshot.sample_rate, timing(model.card)[0], samples=snapshot.samples
         )
         messages = [message.encode() for message in snapshot.messages]
+        most = self._settings.stream_replay_bytes + 2 * FULL  # more than a server with these settings keeps
+        if (size := sum(map(len, messages))) > most:
+            raise InvalidSnapshotError(
+                f"it has {size} bytes of messages; expected at most {most}, by --stream-replay-bytes here"
+            )
         outbox = Outbox(f"{name}.{secret}", self._settings.stream_replay_bytes, snapshot.first, messages)
         session = self._session(name, model, decoder, outbox, posteriors=snapshot.probabilities)
         session.restore(snapshot)

@@ -83,6 +83,16 @@ def test_one_with_more_to_say_than_is_sent_at_once_goes_on(world: World) -> None
     assert adopted.finished
 
 
+def test_more_messages_than_a_server_keeps_are_refused(world: World) -> None:
+    world.engine.run()
+    document = json.loads(world.session.snapshot(0).dump())["snapshot"]
+    document["messages"] *= 1 + (Settings().stream_replay_bytes + 2 * FULL) // len(
+        "".join(document["messages"])
+    )
+    with pytest.raises(InvalidSnapshotError, match="bytes of messages; expected at most"):
+        world.adopt(document)
+
+
 class Listening:
     """A connection that has nothing to do."""
 
