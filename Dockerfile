@@ -62,7 +62,7 @@ COPY --from=code /opt/momentum-serve /opt/momentum-serve
 USER 10001:10001
 
 FROM runtime AS service-gpu
-ENV MOMENTUM_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV MOMENTUM_DEVICE=cuda CUDA_CACHE_PATH=/tmp/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=service-gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
 USER 10001:10001

@@ -6,9 +6,10 @@
 # Arguments are for `python -m training fit`.
 set -eu
 recipe=${RECIPE:-digits}
+run=runs/${recipe##*/}
 set -- --config "recipes/$recipe.yaml" "$@"
-if [ -f "runs/$recipe/last.ckpt" ]; then
-    set -- "$@" --ckpt_path "runs/$recipe/last.ckpt"
+if [ -f "$run/last.ckpt" ]; then
+    set -- "$@" --ckpt_path "$run/last.ckpt"
 fi
 python -m training fit "$@"
-exec python -m exports "runs/$recipe/best.ckpt" --name "${MODEL:-digits}" --store "$MOMENTUM_STORE"
+exec python -m exports "$run/best.ckpt" --name "${MODEL:-digits}" --store "$MOMENTUM_STORE"

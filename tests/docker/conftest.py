@@ -68,8 +68,10 @@ class Project:
     def setting(self, name: str, value: str) -> Iterator[None]:
         """With this variable, while the block runs."""
         self._environment[name] = value
-        yield
-        del self._environment[name]
+        try:
+            yield
+        finally:
+            del self._environment[name]
 
     @property
     def url(self) -> str:

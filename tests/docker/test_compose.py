@@ -87,6 +87,7 @@ def test_it_ends_when_it_has_answered(project: Project, client: httpx.Client) ->
     with concurrent.futures.ThreadPoolExecutor() as pool:
         asked = pool.submit(client.post, "/v1/frames", content=silence(590))
         time.sleep(0.3)
+        assert not asked.done()
         stopped = pool.submit(project.compose, "stop", "service")
         answer = asked.result()
         stopped.result()
