@@ -103,7 +103,7 @@ def picture(browser: Any, url: str, device: dict[str, Any], path: Path) -> None:
     draw(page, "3")
     page.locator("#decided", has_text="made up its mind").wait_for(timeout=PATIENCE_MS)
     page.get_by_role("button", name="three one four").click()
-    page.locator("#frames-note", has_text="In all most like").wait_for(timeout=PATIENCE_MS)
+    page.locator("#frames-note", has_text="Done:").wait_for(timeout=PATIENCE_MS)
     page.wait_for_timeout(1500)  # for the engine's strip, once a second
     page.mouse.move(0, 0)
     page.evaluate("() => scrollTo(0, 0)")

@@ -122,11 +122,10 @@ def test_reloads_of_every_kind(oracle: Oracle, tmp_path: Path) -> None:
 def test_a_reload_that_does_nothing_is_noticed(
     oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reloads, "PATIENCE_SECONDS", 0.5)
-
     async def check() -> None:
         async with small_world(oracle, tmp_path) as (world, operator):
             assert await operator.reload() == "noticed"
+            monkeypatch.setattr(reloads, "PATIENCE_SECONDS", 0.5)
             with pytest.raises(ViolationError, match=r"digits version 9 is still None .* expected READY"):
                 await operator._until("digits", 9, "READY")
             assert world.ready["digits"] == 2

@@ -1,7 +1,7 @@
 // Drawing a digit, or choosing an image of one, and having it read.
 import { onTheme } from "./colours.js";
 import { Paper } from "./paper.js";
-import { AWAY, describe, show } from "./problems.js";
+import { request, show } from "./problems.js";
 import { Reading, decidedAt } from "./reading.js";
 
 const URL_OF_DIGITS = new URL("v1/digits", document.baseURI);
@@ -11,46 +11,54 @@ export function startDigits() {
   const element = (id) => document.getElementById(id);
   const [answer, note, problem] = [element("digit"), element("digit-note"), element("digits-problem")];
   const reading = new Reading(element("seen"), element("beliefs"));
-  const caption = element("decided").textContent;
-  let asked = 0; // answers to what has been drawn over are not shown
+  const [caption, invitation] = [element("decided").textContent, note.textContent];
+  let asked = 0; // what becomes ready after something else was begun is not shown
 
-  const paper = new Paper(element("paper"), forget, async () => ask(await paper.file()));
+  const paper = new Paper(element("paper"), forget, async () => {
+    const mine = forget();
+    const file = await paper.file();
+    if (mine === asked) await ask(file, mine);
+  });
 
+  /** Something new begins; returns its number. */
   function forget() {
-    asked += 1;
     show(problem, null);
+    return (asked += 1);
   }
 
-  function clear() {
-    forget();
-    paper.clear();
+  /** Take back how the last picture was read. */
+  function unread() {
     reading.clear();
-    answer.textContent = "?";
-    note.textContent = "Draw, and lift the pen";
     element("decided").textContent = caption;
+  }
+
+  /** Take back the last answer. */
+  function unanswer(text) {
+    unread();
+    answer.textContent = "?";
+    note.textContent = text;
     element("digits-curl").textContent = "Draw something first.";
     element("digits-json").textContent = "";
   }
 
-  async function ask(file) {
-    const mine = (asked += 1);
+  async function ask(file, mine) {
+    unread();
+    const url = new URL(URL_OF_DIGITS);
+    url.searchParams.set("trace", 1);
+    let result;
     try {
-      const url = new URL(URL_OF_DIGITS);
-      url.searchParams.set("trace", 1);
-      const response = await fetch(url, { method: "POST", body: file, headers: { "Content-Type": file.type || "image/*" } });
-      if (mine !== asked) return;
-      if (!response.ok) throw new Error(await describe(response));
-      tell(await response.json(), mine);
+      const headers = { "Content-Type": file.type || "image/*" };
+      result = await request(url, "json", { method: "POST", body: file, headers });
     } catch (error) {
       if (mine !== asked) return;
-      show(problem, error instanceof TypeError ? AWAY : error.message);
-      answer.textContent = "?";
-      note.textContent = "";
+      show(problem, error.message);
+      unanswer("");
+      return;
     }
+    if (mine === asked) tell(result);
   }
 
-  function tell({ trace, ...result }, mine) {
-    if (mine !== asked) return;
+  function tell({ trace, ...result }) {
     const decided = decidedAt(trace.steps, trace.probabilities, result.digit);
     answer.textContent = result.digit;
     note.textContent = `${(100 * result.probabilities[result.digit]).toFixed(1)} % sure, in ${result.milliseconds.toFixed(0)} ms`;
@@ -65,21 +73,28 @@ export function startDigits() {
 
   async function choose(file) {
     if (!file) return;
-    forget();
+    const mine = forget();
     if (file.size > MEGABYTES * 2 ** 20) {
       show(problem, `${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB. Choose an image of at most ${MEGABYTES} MB.`);
       return;
     }
+    let bitmap;
     try {
-      await paper.put(file);
+      bitmap = await createImageBitmap(file);
     } catch {
-      show(problem, `${file.name} is no image that this browser can read. Choose a PNG, JPEG, WebP, GIF or BMP file.`);
+      if (mine === asked) show(problem, `${file.name} is no image that this browser can read. Choose a PNG, JPEG, WebP, GIF or BMP file.`);
       return;
     }
-    await ask(file);
+    if (mine !== asked) return;
+    paper.put(bitmap);
+    await ask(file, mine);
   }
 
-  element("clear").addEventListener("click", clear);
+  element("clear").addEventListener("click", () => {
+    forget();
+    paper.clear();
+    unanswer(invitation);
+  });
   element("image").addEventListener("change", (event) => {
     choose(event.target.files[0]);
     event.target.value = "";

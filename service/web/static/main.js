@@ -4,6 +4,7 @@ import { startFrames } from "./frames.js";
 import { startStatus } from "./status.js";
 
 for (const button of document.querySelectorAll(".copy")) {
+  const name = button.textContent;
   button.addEventListener("click", async () => {
     const text = document.getElementById(button.dataset.copy).textContent;
     try {
@@ -12,7 +13,7 @@ for (const button of document.querySelectorAll(".copy")) {
     } catch {
       button.textContent = "Select and copy by hand";
     }
-    setTimeout(() => (button.textContent = "Copy"), 2000);
+    setTimeout(() => (button.textContent = name), 2000);
   });
 }
 

@@ -38,8 +38,7 @@ export class Paper {
   }
 
   /** Show a picture as large as fits. */
-  async put(file) {
-    const bitmap = await createImageBitmap(file);
+  put(bitmap) {
     const { width, height } = this.canvas;
     const scale = Math.min(width / bitmap.width, height / bitmap.height);
     const [columns, rows] = [bitmap.width * scale, bitmap.height * scale];

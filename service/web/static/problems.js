@@ -1,9 +1,15 @@
 // Errors in words, with what to do.
 
-/** Show a problem in an element, or hide it (null). */
+export const AWAY = "The server does not answer. Is it running, and is this machine online? Try again in a moment.";
+
+/** Show a problem in an element, or nothing (null). */
 export function show(element, text) {
   element.textContent = text ?? "";
-  element.hidden = text === null;
+}
+
+/** What a problem document, or a stream's error, says; "" if nothing. */
+export function words({ detail, expected }) {
+  return [detail, expected && `Expected: ${expected}`].filter(Boolean).map((part) => `${part}.`).join(" ");
 }
 
 /** What an answer that is not OK says: a problem document, or whatever came. */
@@ -15,12 +21,18 @@ export async function describe(response) {
   if (response.status === 401 || response.status === 403) {
     return "This server wants an API key, which this page has no field for: use the API.";
   }
-  try {
-    const problem = await response.json();
-    return [problem.detail, problem.expected && `Expected: ${problem.expected}`].filter(Boolean).join(". ") + ".";
-  } catch {
-    return `The server answered ${response.status}. Try again, or look into its log.`;
-  }
+  const problem = await response.json().catch(() => null);
+  return words(problem ?? {}) || `The server answered ${response.status}. Try again, or look into its log.`;
 }
 
-export const AWAY = "The server does not answer. Is it running, and is this machine online? Try again in a moment.";
+/** What a request is answered, as "json" or "arrayBuffer". An Error has words for people. */
+export async function request(url, kind, options) {
+  let response;
+  try {
+    response = await fetch(url, options);
+    if (response.ok) return await response[kind]();
+  } catch {
+    throw new Error(AWAY);
+  }
+  throw new Error(await describe(response));
+}

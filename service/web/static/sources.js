@@ -1,4 +1,6 @@
-// Where audio comes from: the microphone, or a recording played in real time. Each calls `feed` with pcm16.
+// Where audio comes from: the microphone, or a recording played in real time. Each calls `feed` with pcm16, and
+// `ended` when there is no more, with words if that is a problem.
+import { AWAY } from "./problems.js";
 
 const RATE = 8000; // recordings are resampled to it; the server resamples what the microphone gives
 const LONGEST = 120; // seconds of a recording
@@ -21,18 +23,27 @@ export async function openMicrophone() {
     throw new Error(refusal(error));
   }
   const context = new AudioContext();
-  await context.audioWorklet.addModule("web/worklet.js");
+  const stop = () => {
+    media.getTracks().forEach((track) => track.stop());
+    context.close();
+  };
+  try {
+    await context.audioWorklet.addModule("web/worklet.js");
+  } catch {
+    stop(); // else the browser goes on showing that it listens
+    throw new Error(AWAY);
+  }
   await context.resume();
   return {
     rate: context.sampleRate,
-    start(feed) {
+    stop,
+    start(feed, ended) {
       const gather = new AudioWorkletNode(context, "gather", { numberOfOutputs: 0 });
       gather.port.onmessage = ({ data }) => feed(data);
       context.createMediaStreamSource(media).connect(gather);
-    },
-    stop() {
-      media.getTracks().forEach((track) => track.stop());
-      context.close();
+      media.getTracks().forEach((track) => {
+        track.onended = () => ended("The microphone went away. Plug it in, or allow it, and press Microphone again.");
+      });
     },
   };
 }

@@ -1,7 +1,8 @@
 // The engine's strip: what is served, and how it does.
-import { AWAY } from "./problems.js";
+import { request } from "./problems.js";
 
 const SECONDS = 2;
+const PATIENCE = 5; // seconds
 
 const percent = ({ name, value }) => `${name.replaceAll("_", " ")} ${(100 * value).toFixed(1)} %`;
 const milliseconds = (seconds) => (seconds === null ? "–" : `${(1000 * seconds).toFixed(1)} ms`);
@@ -31,17 +32,18 @@ export function startStatus() {
     entries.forEach(([name, value], index) => {
       const group = list.children[index] ?? list.appendChild(document.createElement("div"));
       if (!group.firstChild) group.append(document.createElement("dt"), document.createElement("dd"));
-      [group.firstChild.textContent, group.lastChild.textContent] = [name, value];
+      for (const [part, text] of [[group.firstChild, name], [group.lastChild, value]]) {
+        if (part.textContent !== text) part.textContent = text; // a screen reader may be reading it
+      }
     });
   }
 
   async function look() {
     if (!document.hidden) {
       try {
-        const response = await fetch("v1/status");
-        if (response.ok) write(rows(await response.json()));
-      } catch {
-        write([["State", AWAY]]);
+        write(rows(await request("v1/status", "json", { signal: AbortSignal.timeout(1000 * PATIENCE) })));
+      } catch (error) {
+        write([["State", error.message]]);
       }
     }
     setTimeout(look, 1000 * SECONDS);

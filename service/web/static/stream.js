@@ -1,14 +1,18 @@
 // One live stream to the server, whatever becomes of the connection.
-import { describe } from "./problems.js";
+import { describe, words } from "./problems.js";
 
 const URL_OF_STREAM = new URL("v1/frames/stream", document.baseURI);
 URL_OF_STREAM.protocol = URL_OF_STREAM.protocol.replace("http", "ws");
 
 const KEPT_SECONDS = 60; // of audio, to be sent again
 const DELAYS = [200, 400, 800, 1500]; // milliseconds until the next attempt; then the last again and again
+const CONNECT_MS = 5000; // for a connection to be answered
+const SILENCE_MS = 4000; // for audio to be answered: a network that is gone closes no socket
+const ASK_MS = 1000;
+const PASSING = ["shutting_down", "moved", "not_reading"]; // errors after which the same audio is welcome again
 
 /** Tells `on` what happens: started(message), frames(message), segment(message), result(message), away(reason),
- * back(reason), problem(text). Times in the messages count from the beginning of the audio. */
+ * back(), tell(text), problem(text). Times in the messages count from the beginning of the audio. */
 export class LiveStream {
   constructor(rate, on) {
     this.rate = rate;
@@ -19,7 +23,11 @@ export class LiveStream {
     this.base = 0; // the sample that is the server's first: not 0 after it forgot the stream
     this.token = null;
     this.finishing = this.ended = false;
+    this.full = null; // why the server takes no more audio
     this.attempts = 0;
+    this.delay = null; // milliseconds that the server wants to be left alone
+    this.online = () => this.open || this.connect();
+    addEventListener("online", this.online);
     this.connect();
   }
 
@@ -44,8 +52,8 @@ export class LiveStream {
   /** Stop listening to the server. */
   close() {
     this.ended = true;
-    clearTimeout(this.timer);
-    this.socket?.close();
+    removeEventListener("online", this.online);
+    this.hangUp();
   }
 
   total() {
@@ -57,45 +65,79 @@ export class LiveStream {
   }
 
   connect() {
+    this.hangUp();
+    this.delay = null;
     const socket = (this.socket = new WebSocket(URL_OF_STREAM));
-    this.open = false;
     socket.onopen = () => {
+      if (socket !== this.socket) return;
       const start = { type: "start", sample_rate: this.rate, encoding: "pcm16", probabilities: true };
       socket.send(JSON.stringify(this.token ? { type: "resume", token: this.token } : start));
     };
-    socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
-    socket.onclose = () => {
-      if (socket === this.socket && !this.ended) this.retry();
+    socket.onmessage = ({ data }) => {
+      if (socket === this.socket) this.receive(JSON.parse(data));
     };
+    socket.onclose = () => {
+      if (socket === this.socket) this.retry();
+    };
+    this.expect(CONNECT_MS);
+  }
+
+  /** Drop the connection, and what was waited for. What it still has to say is not listened to. */
+  hangUp() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    const { socket } = this;
+    this.socket = null;
+    this.open = false;
+    socket?.close();
+  }
+
+  /** Connect anew unless the server says something in time. */
+  expect(milliseconds) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.retry(), milliseconds);
   }
 
   async retry() {
-    this.open = false;
-    if (this.attempts === 0) {
+    this.hangUp();
+    this.attempts += 1;
+    if (this.attempts === 1) {
       this.on.away();
       await this.ask();
-      if (this.ended) return;
+      if (this.ended || this.socket) return;
     }
-    const delay = DELAYS[Math.min(this.attempts, DELAYS.length - 1)];
-    this.attempts += 1;
+    clearTimeout(this.timer);
+    const delay = this.delay ?? DELAYS[Math.min(this.attempts, DELAYS.length) - 1];
     this.timer = setTimeout(() => this.connect(), delay);
   }
 
   /** A browser does not tell why a WebSocket was refused, but why another request is. */
   async ask() {
+    let response;
     try {
-      const response = await fetch(new URL("v1/frames/stream", document.baseURI));
-      if (response.status === 401 || response.status === 403) this.fail(await describe(response));
+      response = await fetch(new URL("v1/frames/stream", document.baseURI), { signal: AbortSignal.timeout(ASK_MS) });
     } catch {
-      // it is away
+      return; // it is away
+    }
+    if (response.status < 400 || [404, 405, 426].includes(response.status)) return;
+    const text = await describe(response);
+    if (this.ended) return;
+    if (response.status === 401 || response.status === 403) {
+      this.fail(text);
+    } else {
+      this.delay = 1000 * response.headers.get("Retry-After") || null;
+      this.on.away(text);
     }
   }
 
   receive(message) {
+    clearTimeout(this.timer);
+    this.timer = null;
     if (message.resume) this.token = message.resume;
     switch (message.type) {
       case "started":
-        this.sampleRate = message.sample_rate;
+        this.most = Math.floor(message.limits.message_bytes / Int16Array.BYTES_PER_ELEMENT);
+        this.longest = message.limits.audio_seconds;
         this.hop = message.hop_seconds;
         this.on.started(message);
         this.goOn(this.base);
@@ -115,12 +157,14 @@ export class LiveStream {
         });
         break;
       case "result":
-        this.ended = true;
+        this.close();
         this.on.result(message);
+        if (this.full) this.on.tell(this.full);
         break;
       case "error":
         this.refused(message);
     }
+    if (this.open && this.finished) this.expect(SILENCE_MS);
   }
 
   /** Send on with this sample. */
@@ -133,35 +177,60 @@ export class LiveStream {
     this.send();
   }
 
+  /** The server says what is wrong, and closes the connection. */
   refused(message) {
     if (message.code === "unknown_stream" || message.code === "messages_gone") {
-      // the server was started anew: begin a new stream with what it has not heard
+      // begin a new stream with what was not heard of
       this.token = null;
       const sample = Math.max(this.first, Math.round((this.heard ?? 0) * this.rate));
       this.base = this.next = sample;
-      this.on.away("The server was started anew and has forgotten the stream. Beginning a new one.");
-    } else if (message.code === "too_many_streams") {
-      this.on.away(`The server has as many streams as it takes. Trying again in ${message.retry_seconds} seconds.`);
-      this.attempts = DELAYS.length;
-    } else if (!message.resume) {
-      this.fail([message.detail, message.expected && `Expected: ${message.expected}`].filter(Boolean).join(". ") + ".");
+      this.away(
+        message.code === "unknown_stream"
+          ? "The server does not know the stream any more. Beginning a new one with what it has not heard."
+          : "More answers were missed than the server keeps. Beginning a new stream with what is missing.",
+      );
+    } else if (message.retry_seconds) {
+      this.delay = 1000 * message.retry_seconds;
+      this.away(`${message.detail}. Trying again in ${message.retry_seconds} seconds.`);
+    } else if (message.code === "audio_too_long") {
+      this.full = `The server takes at most ${this.longest} seconds of audio, and has heard them. Start again to go on.`;
+      this.finishing = true;
+      this.away(this.full);
+    } else if (!PASSING.includes(message.code)) {
+      this.fail(words(message));
+      return;
     }
+    this.retry();
+  }
+
+  /** The server has said why, so that the connection's end needs no other words. */
+  away(reason) {
+    this.attempts ||= 1;
+    this.on.away(reason);
   }
 
   send() {
     if (!this.open || this.socket.readyState !== WebSocket.OPEN) return;
-    let start = this.first;
-    for (const chunk of this.chunks) {
-      const rest = this.next - start;
-      if (rest < chunk.length) {
-        this.socket.send(rest > 0 ? chunk.subarray(rest) : chunk);
-        this.next = start + chunk.length;
-      }
-      start += chunk.length;
-    }
+    const sent = this.next;
+    if (!this.full) this.sendAudio();
     if (this.finishing && !this.finished) {
       this.finished = true;
       this.socket.send(JSON.stringify({ type: "finish" }));
+    }
+    if (this.timer === null && (this.finished || this.next > sent)) this.expect(SILENCE_MS);
+  }
+
+  sendAudio() {
+    let start = this.first;
+    for (const chunk of this.chunks) {
+      const end = start + chunk.length;
+      while (this.next < end) {
+        const rest = this.next - start;
+        const piece = chunk.subarray(rest, rest + this.most);
+        this.socket.send(piece);
+        this.next += piece.length;
+      }
+      start = end;
     }
   }
 

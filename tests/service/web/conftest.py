@@ -88,12 +88,14 @@ def visit() -> Open:
         page.on("request", lambda request: visited.hosts.add(urlsplit(request.url).netloc))
         page.on("websocket", lambda socket: visited.hosts.add(urlsplit(socket.url).netloc))
         page.on("response", lambda response: visited.sizes.update({response.url: _size(response)}))
-        page.goto(url)
-        yield visited
-        if quiet:
-            assert visited.console == []
-        assert visited.hosts == {urlsplit(url).netloc}
-        context.close()
+        try:
+            page.goto(url)
+            yield visited
+            if quiet:
+                assert visited.console == []
+            assert visited.hosts == {urlsplit(url).netloc}
+        finally:
+            context.close()
 
     return opened
 

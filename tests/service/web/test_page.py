@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,44 @@ def test_an_uploaded_image_is_read(browser: Any, server: Any, visit: Open) -> No
     with visit(browser, server.url) as visited:
         visited.page.set_input_files("#image", SEVEN)
         visited.shows("#digit", "7")
+
+
+def test_an_image_dropped_on_the_paper_is_read(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        transfer = visited.page.evaluate_handle(
+            """(encoded) => {
+              const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+              const transfer = new DataTransfer();
+              transfer.items.add(new File([bytes], "seven.jpg", { type: "image/jpeg" }));
+              return transfer;
+            }""",
+            base64.b64encode(SEVEN.read_bytes()).decode(),
+        )
+        visited.page.dispatch_event("#paper", "dragover", {"dataTransfer": transfer})
+        visited.page.dispatch_event("#paper", "drop", {"dataTransfer": transfer})
+        visited.shows("#digit", "7")
+
+
+def test_the_engine_is_shown(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url, quiet=False) as visited:  # the browser reports the status
+        visited.shows("#status", "Model digits, version")
+        shown = visited.text("#status")
+        for part in ("Model frames, version", "accuracy", "Device", "Live streams", "ready"):
+            assert part in shown
+        visited.page.route("**/v1/status", lambda route: route.fulfill(status=503, body=""))
+        visited.shows("#status", "The server answered 503.")
+
+
+def test_an_answer_that_failed_leaves_nothing_of_the_last(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url, quiet=False) as visited:  # the browser reports the status
+        draw(visited.page, "3")
+        visited.shows("#decided", "It made up its mind")
+        visited.page.route("**/v1/digits*", lambda route: route.fulfill(status=500, body=""))
+        draw(visited.page, "1")
+        visited.shows("#digits-problem", "The server answered 500.")
+        assert visited.text("#digit") == "?"
+        assert visited.text("#decided") == "The probability of each digit while it reads"
+        assert visited.page.text_content("#digits-json") == ""
 
 
 def test_a_finger_draws_too(browser: Any, server: Any, visit: Open) -> None:
@@ -112,9 +151,13 @@ def test_no_other_host_and_little_to_load(browser: Any, server: Any, visit: Open
         assert {url.rpartition("/")[2] for url in visited.sizes} >= {"main.js", "style.css"}
 
 
-def test_nothing_moves_when_answers_come(browser: Any, server: Any, visit: Open) -> None:
-    """No layout shift."""
-    with visit(browser, server.url) as visited:
+@pytest.mark.parametrize("options", [{}, PHONE])
+def test_nothing_moves_when_answers_come(
+    browser: Any, server: Any, visit: Open, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """No layout shift, nor when something is wrong."""
+    (tmp_path / "notes.txt").touch()
+    with visit(browser, server.url, **options) as visited:
         visited.page.evaluate(
             "() => { window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach("
             "(entry) => (window.shift += entry.value))).observe({type: 'layout-shift', buffered: true}); }"
@@ -122,8 +165,16 @@ def test_nothing_moves_when_answers_come(browser: Any, server: Any, visit: Open)
         draw(visited.page, "7")
         visited.shows("#decided", "It made up its mind")
         visited.page.click(".example >> nth=0")
-        visited.shows("#frames-note", "In all most like")
+        visited.shows("#frames-note", "Done:")
+        visited.page.set_input_files("#image", tmp_path / "notes.txt")
+        visited.shows("#digits-problem", "notes.txt is no image")
         assert visited.page.evaluate("() => window.shift") < 0.001
+
+
+def test_a_phone_shows_the_answer_above_the_curves(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url, **PHONE) as visited:
+        answer, curves = (visited.page.locator(part).bounding_box() for part in ("#digit", "#beliefs"))
+        assert answer["y"] + answer["height"] < curves["y"]
 
 
 def test_files_are_sent_once(server: Any) -> None:

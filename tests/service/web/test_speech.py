@@ -12,8 +12,26 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.service.web.proxy import between
+
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = ROOT / "docs" / "audio" / "digits.wav"
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+# Keeps what the page opens, to look at.
+KEEP_MEDIA = """() => {
+  const { mediaDevices } = navigator;
+  const open = mediaDevices.getUserMedia.bind(mediaDevices);
+  window.media = [];
+  mediaDevices.getUserMedia = async (wanted) => {
+    const stream = await open(wanted);
+    window.media.push(stream);
+    return stream;
+  };
+}"""
+TWICE = "(element) => { element.click(); element.click(); }"
+LIVE_TRACKS = """() => window.media.flatMap((stream) => stream.getTracks())
+  .filter((track) => track.readyState === "live").length"""
 
 Open = Callable[..., Any]
 
@@ -21,7 +39,7 @@ Open = Callable[..., Any]
 def test_a_bundled_recording_is_heard(browser: Any, server: Any, visit: Open) -> None:
     with visit(browser, server.url) as visited:
         visited.page.click(".example >> nth=0")
-        visited.shows("#frames-note", "In all most like “7”")
+        visited.shows("#frames-note", "Done: “7”")
         assert visited.text("#label") == "7"
         assert re.search(r"7 0\.21.0\.59 s", visited.text("#segments"))
         assert int(visited.page.get_attribute("#posteriorgram", "data-frames")) == 78
@@ -34,16 +52,68 @@ def test_the_microphone_is_heard(listening_browser: Any, server: Any, visit: Ope
         visited.page.locator("#segments li b", has_text="7").first.wait_for(timeout=60_000)
         assert visited.page.get_attribute("#microphone", "aria-pressed") == "true"
         visited.page.click("#microphone")
-        visited.shows("#frames-note", "In all most like")
+        visited.shows("#frames-note", "Done:")
         assert visited.page.get_attribute("#microphone", "aria-pressed") == "false"
+
+
+def test_several_digits_are_all_told(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        visited.page.click(".example >> nth=1")
+        visited.shows("#frames-note", "Done: 3 digits")
+        assert visited.text("#label") == "3 1 4"
+
+
+def test_an_example_clicked_twice_plays_once(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        streams: list[str] = []
+        visited.page.on("websocket", lambda socket: streams.append(socket.url))
+        visited.page.eval_on_selector(".example", TWICE)
+        visited.shows("#frames-note", "Done: “7”")
+        assert len(streams) == 1
+        assert int(visited.page.get_attribute("#posteriorgram", "data-frames")) == 78
+
+
+def test_a_microphone_clicked_twice_listens_once(
+    listening_browser: Any, server: Any, visit: Open
+) -> None:
+    with visit(listening_browser, server.url) as visited:
+        visited.page.evaluate(KEEP_MEDIA)
+        visited.page.eval_on_selector("#microphone", TWICE)
+        visited.page.locator("#microphone[aria-pressed=true]").wait_for(timeout=60_000)
+        visited.page.wait_for_function(f"() => window.media.length === 2 && ({LIVE_TRACKS})() === 1")
+
+
+def test_a_microphone_that_goes_away_is_told(listening_browser: Any, server: Any, visit: Open) -> None:
+    with visit(listening_browser, server.url) as visited:
+        visited.page.evaluate(KEEP_MEDIA)
+        visited.page.click("#microphone")
+        visited.shows("#label", "…")
+        visited.page.locator("#microphone[aria-pressed=true]").wait_for(timeout=60_000)
+        visited.page.evaluate("() => window.media[0].getTracks()[0].dispatchEvent(new Event('ended'))")
+        visited.shows("#frames-problem", "The microphone went away.")
+        visited.shows("#frames-note", "Done:")
+        assert visited.page.get_attribute("#microphone", "aria-pressed") == "false"
+
+
+def test_a_microphone_is_let_go_when_the_server_is_away(
+    listening_browser: Any, server: Any, visit: Open
+) -> None:
+    with visit(listening_browser, server.url, quiet=False) as visited:  # the browser reports the file
+        visited.page.evaluate(KEEP_MEDIA)
+        visited.page.route("**/worklet.js", lambda route: route.abort())
+        visited.page.click("#microphone")
+        visited.shows("#frames-problem", "The server does not answer.")
+        assert visited.page.evaluate(LIVE_TRACKS) == 0
 
 
 def test_a_refused_microphone_is_told(browser: Any, server: Any, visit: Open) -> None:
     with visit(browser, server.url) as visited:
         visited.page.click("#microphone")
-        visited.page.locator("#frames-problem", has_text="Upload a recording, or play").or_(
-            visited.page.locator("#frames-problem", has_text="Allow it in the browser")
-        ).wait_for(timeout=60_000)
+        visited.shows(
+            "#frames-problem",
+            "The microphone was refused. Allow it in the browser's address bar, or play an example.",
+        )
+        assert visited.text("#frames-note") == "English digits, zero to nine"
 
 
 def test_a_file_that_is_no_recording(browser: Any, server: Any, visit: Open, tmp_path: Path) -> None:
@@ -58,7 +128,56 @@ def test_stopping_tells_what_was_heard(browser: Any, server: Any, visit: Open) -
         visited.page.set_input_files("#recording", DIGITS)
         visited.page.locator("#segments li").first.wait_for(timeout=60_000)
         visited.page.click("#stop")
-        visited.shows("#frames-note", "In all most like")
+        visited.shows("#frames-note", "Done:")
+
+
+@pytest.mark.parametrize("fault", ["cut", "silence"])
+def test_a_lost_connection_loses_nothing(browser: Any, server: Any, visit: Open, fault: str) -> None:
+    """The network fails in the middle of a recording, loudly or not: what is heard is what is heard without
+    that.
+    """
+    with visit(browser, server.url) as visited:
+        visited.page.set_input_files("#recording", DIGITS)
+        visited.shows("#frames-note", "Done:")
+        expected = visited.page.locator("#segments li").all_inner_texts()
+    with between(server.address) as proxy, visit(browser, proxy.url, quiet=False) as visited:
+        visited.page.set_input_files("#recording", DIGITS)
+        visited.page.locator("#segments li").first.wait_for(timeout=60_000)
+        getattr(proxy, fault)()
+        visited.shows("#frames-problem", "The connection is lost.")
+        proxy.mend()
+        visited.shows("#frames-note", "Connected again")
+        assert not visited.page.is_visible("#frames-problem")
+        visited.shows("#frames-note", "Done:")
+        assert visited.page.locator("#segments li").all_inner_texts() == expected
+
+
+def test_audio_that_waited_is_sent_in_pieces(browser: Any, serve: Any, visit: Open) -> None:
+    """No message is longer than the server takes."""
+    with serve("--max-chunk-bytes", 1024) as server, visit(browser, server.url) as visited:
+        visited.page.click(".example >> nth=0")
+        visited.shows("#frames-note", "Done: “7”")
+
+
+def test_a_stream_that_is_too_long_is_concluded(browser: Any, serve: Any, visit: Open) -> None:
+    with serve("--max-stream-seconds", 1) as server, visit(browser, server.url) as visited:
+        visited.page.click(".example >> nth=1")
+        visited.shows("#frames-problem", "The server takes at most 1 seconds of audio")
+        visited.shows("#frames-note", "Done:")
+
+
+def test_a_full_server_is_asked_again(browser: Any, serve: Any, visit: Open) -> None:
+    with (
+        serve("--max-streams", 1) as server,
+        visit(browser, server.url) as first,
+        visit(browser, server.url) as second,
+    ):
+        first.page.set_input_files("#recording", DIGITS)
+        first.page.locator("#segments li").first.wait_for(timeout=60_000)
+        second.page.click(".example >> nth=0")
+        second.shows("#frames-problem", "Trying again in")
+        first.page.click("#stop")
+        second.shows("#frames-note", "Done: “7”")
 
 
 def test_a_server_that_comes_back_is_gone_on_with(
@@ -81,7 +200,7 @@ def test_a_server_that_comes_back_is_gone_on_with(
             assert not visited.page.is_visible("#frames-problem")
             visited.page.locator("#segments li").nth(before).wait_for(timeout=60_000)
             visited.page.click("#stop")
-            visited.shows("#frames-note", "In all most like")
+            visited.shows("#frames-note", "Done:")
 
 
 def test_a_server_that_stays_away_is_told(browser: Any, serve: Any, visit: Open) -> None:
@@ -94,16 +213,16 @@ def test_a_server_that_stays_away_is_told(browser: Any, serve: Any, visit: Open)
         visited.shows("#digits-problem", "The server does not answer.")
 
 
-@pytest.mark.parametrize("kind", ["light", "dark"])
-def test_everybody_can_use_it(browser: Any, server: Any, visit: Open, kind: str) -> None:
+@pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE])
+def test_everybody_can_use_it(browser: Any, server: Any, visit: Open, options: dict[str, Any]) -> None:
     """axe-core finds nothing, before and after there is something to see."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-core is not installed: make setup"
     )
-    with visit(browser, server.url, color_scheme=kind, bypass_csp=True) as visited:
+    with visit(browser, server.url, bypass_csp=True, **options) as visited:
         assert axe.Axe().run(visited.page).generate_report().startswith("Found 0 ")
         visited.page.click(".example >> nth=0")
         visited.page.click("summary")
-        visited.shows("#frames-note", "In all most like")
+        visited.shows("#frames-note", "Done:")
         found = axe.Axe().run(visited.page)
         assert found.generate_report().startswith("Found 0 "), found.generate_report()
