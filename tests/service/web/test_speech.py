@@ -73,9 +73,7 @@ def test_an_example_clicked_twice_plays_once(browser: Any, server: Any, visit: O
         assert int(visited.page.get_attribute("#posteriorgram", "data-frames")) == 78
 
 
-def test_a_microphone_clicked_twice_listens_once(
-    listening_browser: Any, server: Any, visit: Open
-) -> None:
+def test_a_microphone_clicked_twice_listens_once(listening_browser: Any, server: Any, visit: Open) -> None:
     with visit(listening_browser, server.url) as visited:
         visited.page.evaluate(KEEP_MEDIA)
         visited.page.eval_on_selector("#microphone", TWICE)
