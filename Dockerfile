@@ -47,6 +47,7 @@ LABEL org.opencontainers.image.title="Momentum Serve" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV MOMENTUM_HOST=0.0.0.0 MOMENTUM_PORT=8000 MOMENTUM_STORE=/var/lib/momentum-serve/store MOMENTUM_LOG_FORMAT=json
 COPY deploy/ready.py /usr/local/bin/ready.py
+COPY --chmod=755 deploy/fill-store.sh /usr/local/bin/fill-store
 # A volume that is mounted here for the first time starts with these.
 COPY --chown=10001:10001 exports/store /var/lib/momentum-serve/store
 WORKDIR /home/momentum

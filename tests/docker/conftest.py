@@ -62,6 +62,7 @@ class Project:
             "MODEL": "optdigits",
         }
 
+    name = NAME
     image = f"{NAME}:latest"
 
     @contextmanager

@@ -171,6 +171,23 @@ def is_healthy(container: str) -> bool:
     return docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() == "healthy"
 
 
+def test_what_momentum_env_says_holds(tmp_path: Path) -> None:
+    """Of the keys too, which API_KEYS is another way to give."""
+    (tmp_path / "momentum.env").write_text("MOMENTUM_API_KEYS=/own\nMOMENTUM_LANES=3\n")
+    files = ["--project-directory", str(tmp_path), "--file", str(ROOT / "docker-compose.yml")]
+    config = json.loads(docker("compose", *files, "config", "--format", "json"))
+    environment = config["services"]["service"]["environment"]
+    assert environment == {"MOMENTUM_API_KEYS": "/own", "MOMENTUM_LANES": "3"}
+
+
+def test_a_store_gets_newer_shipped_models(project: Project) -> None:
+    volume = f"{project.name}_store:/store"
+    said = docker("run", "--rm", "--volume", volume, project.image, "fill-store", "/store")
+    assert said.splitlines() == ["digits/1 is there", "frames/1 is there"]
+    said = docker("run", "--rm", "--tmpfs", "/store:uid=10001", project.image, "fill-store", "/store")
+    assert said.splitlines() == ["digits/1 is new", "frames/1 is new"]
+
+
 def test_keys_come_from_a_file(project: Project, tmp_path: Path) -> None:
     """`API_KEYS=FILE docker compose up`."""
     created = subprocess.run(

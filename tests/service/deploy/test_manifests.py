@@ -358,11 +358,7 @@ def test_composes_variables_are_documented() -> None:
 
 
 def test_the_store_is_filled_with_what_it_lacks(tmp_path: Path) -> None:
-    """And what is there already stays as it is."""
-    (patch,) = documents(KUBERNETES / "components" / "store" / "mount.yaml")
-    (filling,) = patch["spec"]["template"]["spec"]["initContainers"]
-    (mount,) = filling["volumeMounts"]
-    *shell, script = filling["command"]
+    """By what the images call fill-store. And what is there already stays as it is."""
     shipped, store = tmp_path / "shipped", tmp_path / "store"
     for version in ("digits/1", "digits/2", "frames/1"):
         (shipped / version).mkdir(parents=True)
@@ -371,10 +367,18 @@ def test_the_store_is_filled_with_what_it_lacks(tmp_path: Path) -> None:
     (store / "digits" / "2" / "card.json").write_text("trained")
     for _ in range(2):
         subprocess.run(
-            [*shell, script.replace(mount["mountPath"], str(store))],
+            [ROOT / "deploy" / "fill-store.sh", store],
             env=os.environ | {"MOMENTUM_STORE": str(shipped)},
             check=True,
         )
     found = {str(path.parent.relative_to(store)): path.read_text() for path in store.rglob("card.json")}
     assert found == {"digits/1": "shipped", "digits/2": "trained", "frames/1": "shipped"}
     assert not list(store.rglob(".*"))
+
+
+def test_kubernetes_fills_its_store_by_that() -> None:
+    (patch,) = documents(KUBERNETES / "components" / "store" / "mount.yaml")
+    (filling,) = patch["spec"]["template"]["spec"]["initContainers"]
+    (mount,) = filling["volumeMounts"]
+    assert filling["command"] == ["fill-store", mount["mountPath"]]
+    assert "deploy/fill-store.sh /usr/local/bin/fill-store\n" in (ROOT / "Dockerfile").read_text()
