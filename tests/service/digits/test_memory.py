@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +13,7 @@ from service.engine import Engine, Limits
 from service.http.decoders import Decoders
 from service.http.refusals import Refusals
 from service.settings import Settings
+from tests.service.waiting import kept_while_waiting
 
 
 def body() -> bytes:
@@ -48,18 +48,6 @@ def test_a_request_that_waits_keeps_its_pixels_only(small_store: Path) -> None:
                 app.state.engine = engine
                 await ask(app)  # what is made once is there
                 received.clear()
-                dispatch, engine._dispatch = engine._dispatch, lambda: None  # type: ignore[method-assign]
-                tracemalloc.start()
-                try:
-                    asking = asyncio.create_task(ask(app))
-                    while not engine.scheduler.queue.rows:
-                        await asyncio.sleep(0)
-                    kept, _ = tracemalloc.get_traced_memory()
-                finally:
-                    tracemalloc.stop()
-                assert kept < 100_000
-                engine._dispatch = dispatch  # type: ignore[method-assign]
-                dispatch()
-                assert (await asking).status_code == 200
+                assert await kept_while_waiting(engine, lambda: ask(app)) < 100_000
 
     asyncio.run(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from service.http.decoders import Decoders
 from service.http.refusals import Refusals
 from service.settings import Settings
 from tests.service.sounds import encode
+from tests.service.waiting import kept_while_waiting
 
 RECORDING = encode(np.zeros(320_000))  # four chunks
 PATIENCE = 60.0
@@ -107,18 +107,6 @@ def test_a_recording_for_which_there_is_no_time_is_not_begun(store: Path, monkey
 def test_a_recording_that_waits_is_kept_as_it_is_heard_only(store: Path) -> None:
     async def check(app: FastAPI, engine: Engine) -> None:
         await ask(app)  # what is made once is there
-        dispatch, engine._dispatch = engine._dispatch, lambda: None  # type: ignore[method-assign]
-        tracemalloc.start()
-        try:
-            asking = asyncio.create_task(ask(app))
-            while not engine.scheduler.queue.rows:
-                await asyncio.sleep(0)
-            kept, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert kept < 4 * 320_000 + 100_000
-        engine._dispatch = dispatch  # type: ignore[method-assign]
-        dispatch()
-        assert (await asking).status_code == 200
+        assert await kept_while_waiting(engine, lambda: ask(app)) < 4 * 320_000 + 100_000
 
     with_engine(store, check)

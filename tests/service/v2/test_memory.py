@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from service.streams.registry import Registry
 from service.streams.sequences import Sequences
 from service.v2.infer import Inference
 from service.v2.signature import Signatures
+from tests.service.waiting import kept_while_waiting
 
 SIZE = 2**20
 TENSOR = b'{"name":"pixels","datatype":"FP32","shape":[1,3],%s}'
@@ -60,19 +60,7 @@ def test_a_request_that_waits_keeps_its_tensors_only(
             inference = Inference(engine, Sequences(engine, Registry(1), 60), Signatures())
             await ask(inference)  # what is made once is there
             received.clear()
-            dispatch, engine._dispatch = engine._dispatch, lambda: None  # type: ignore[method-assign]
-            tracemalloc.start()
-            try:
-                asking = asyncio.create_task(ask(inference))
-                while not engine.scheduler.queue.rows:
-                    await asyncio.sleep(0)
-                kept, _ = tracemalloc.get_traced_memory()
-            finally:
-                tracemalloc.stop()
-            assert kept < 30_000
-            engine._dispatch = dispatch  # type: ignore[method-assign]
-            dispatch()
-            assert (await asking).status_code == 200
+            assert await kept_while_waiting(engine, lambda: ask(inference)) < 30_000
 
     received: list[bool] = []
     asyncio.run(main())
