@@ -1,11 +1,10 @@
 // Drawing a digit, or choosing an image of one, and having it read.
 import { onTheme } from "./colours.js";
 import { Paper } from "./paper.js";
-import { request, show } from "./problems.js";
+import { request, show, tooLarge } from "./problems.js";
 import { Reading, decidedAt } from "./reading.js";
 
 const URL_OF_DIGITS = new URL("v1/digits", document.baseURI);
-const MEGABYTES = 16;
 
 export function startDigits() {
   const element = (id) => document.getElementById(id);
@@ -74,8 +73,9 @@ export function startDigits() {
   async function choose(file) {
     if (!file) return;
     const mine = forget();
-    if (file.size > MEGABYTES * 2 ** 20) {
-      show(problem, `${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB. Choose an image of at most ${MEGABYTES} MB.`);
+    const refused = tooLarge(file, "an image");
+    if (refused) {
+      show(problem, refused);
       return;
     }
     let bitmap;

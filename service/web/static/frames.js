@@ -1,10 +1,9 @@
 // Speech: from the microphone or a recording, live.
 import { Posteriorgram } from "./posteriorgram.js";
-import { request, show } from "./problems.js";
+import { request, show, tooLarge } from "./problems.js";
 import { openMicrophone, openRecording } from "./sources.js";
 import { LiveStream } from "./stream.js";
 
-const MEGABYTES = 16;
 const LISTED = 200;
 const SHORTEST = 0.05; // seconds; what is shorter is a change of mind, and no word
 const ANSWERED = 9; // digits that the large answer has room for
@@ -162,9 +161,8 @@ export function startFrames() {
     event.target.value = "";
     if (!file) return;
     play(async () => {
-      if (file.size > MEGABYTES * 2 ** 20) {
-        throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB. Choose a recording of at most ${MEGABYTES} MB.`);
-      }
+      const refused = tooLarge(file, "a recording");
+      if (refused) throw new Error(refused);
       return openRecording(await file.arrayBuffer());
     });
   });

@@ -1,5 +1,7 @@
 // Errors in words, with what to do.
 
+const MEGABYTES = 16;
+
 export const AWAY = "The server does not answer. Is it running, and is this machine online? Try again in a moment.";
 
 /** Show a problem in an element, or nothing (null). */
@@ -10,6 +12,12 @@ export function show(element, text) {
 /** What a problem document, or a stream's error, says; "" if nothing. */
 export function words({ detail, expected }) {
   return [detail, expected && `Expected: ${expected}`].filter(Boolean).map((part) => `${part}.`).join(" ");
+}
+
+/** What to say of a file that is too large to send, such as "an image"; null if it is not. */
+export function tooLarge(file, what) {
+  if (file.size <= MEGABYTES * 2 ** 20) return null;
+  return `${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB. Choose ${what} of at most ${MEGABYTES} MB.`;
 }
 
 /** What an answer that is not OK says: a problem document, or whatever came. */
