@@ -24,7 +24,10 @@ def main() -> int:
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise
-            print("error: sweeps need Optuna: pip install 'momentum-serve[sweep]'", file=sys.stderr)
+            print(
+                "error: sweeps need Optuna: in the project's folder, pip install -e '.[sweep]'",
+                file=sys.stderr,
+            )
             return 1
         return sweep.main(arguments)
     from training.allocator import keep_freed_memory

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     logs.configure(settings.log_format, "warning")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        return _refuse(f"needs {' and '.join(missing)}: pip install 'momentum-serve[batch]'")
+        return _refuse(f"needs {' and '.join(missing)}: in the project's folder, pip install -e '.[batch]'")
     try:
         return _begin(options, settings)
     except (StoreError, DeviceError, InputError, _RefusedError) as error:

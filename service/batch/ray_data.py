@@ -5,7 +5,7 @@
     classify_files("s3://bucket/pictures", model="digits").write_parquet("s3://bucket/results")
 
 Ray reads the files and spreads them, starts again what fails, and writes; it does not go on where an earlier
-job was ended. `pip install 'momentum-serve[batch,ray-data]'` brings it.
+job was ended. `pip install -e '.[batch,ray-data]'` brings it.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise TracingError(
-                f"{set_} is set, but OpenTelemetry's SDK is not installed ({error}): install "
-                "'momentum-serve[tracing]', or unset the variable"
+                f"{set_} is set, but OpenTelemetry's SDK is not installed ({error}): in the project's "
+                "folder, pip install -e '.[tracing]', or unset the variable"
             ) from error
         ours = {"service.name": "momentum-serve", "service.version": version("momentum-serve")}
         resource = Resource.create(ours).merge(OTELResourceDetector().detect())

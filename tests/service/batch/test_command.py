@@ -206,7 +206,7 @@ def test_without_what_it_needs(
 ) -> None:
     monkeypatch.setattr(command, "_NEEDED", ("pyarrow", "no_such_package"))
     assert told(tmp_path, "--out", tmp_path / "out") == (
-        "python -m service batch: needs no_such_package: pip install 'momentum-serve[batch]'\n"
+        "python -m service batch: needs no_such_package: in the project's folder, pip install -e '.[batch]'\n"
     )
 
 

@@ -143,7 +143,7 @@ def test_an_endpoint_without_the_sdk_is_refused(monkeypatch: pytest.MonkeyPatch)
     status, reason = start("import sys; sys.modules['opentelemetry.sdk.trace'] = None")
     assert status == 1
     assert reason.startswith(f"{ENDPOINT} is set, but OpenTelemetry's SDK is not installed")
-    assert "install 'momentum-serve[tracing]'" in reason
+    assert "pip install -e '.[tracing]'" in reason
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
