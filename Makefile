@@ -85,5 +85,5 @@ clean:  ## Remove the virtual environment and what tools left; training runs sta
 # Ray is as large as all the rest of what serving needs, and only its own tests want it.
 .venv/ray.stamp: pyproject.toml | .venv/bin/python
 	$(PYTHON) -m venv .venv/ray
-	.venv/ray/bin/python -m pip install --quiet --no-compile --editable '.[cpu,ray]'
+	.venv/ray/bin/python -m pip install --quiet --no-compile --editable '.[cpu,ray,batch,ray-data]'
 	touch $@

@@ -93,13 +93,11 @@ def test_signals_write_what_is_done(
     flags = [digits_folder, "--out", out]
     with start(*flags, "--part-rows", 64) as process:
         wait_for(lambda: parts(out))
-        began = time.monotonic()
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        _, told = process.communicate(timeout=60)
-    assert time.monotonic() - began < 15
+        _, told = process.communicate(timeout=15)
     assert process.returncode == 128 + number
     assert "Traceback" not in told
     assert not list(out.glob(".*"))
