@@ -13,7 +13,7 @@ from service.engine import Engine, Limits
 from service.http.decoders import Decoders
 from service.http.refusals import Refusals
 from service.settings import Settings
-from tests.service.waiting import kept_while_waiting
+from tests.service.waiting import keeps_less
 
 
 def body() -> bytes:
@@ -48,6 +48,6 @@ def test_a_request_that_waits_keeps_its_pixels_only(small_store: Path) -> None:
                 app.state.engine = engine
                 await ask(app)  # what is made once is there
                 received.clear()
-                assert await kept_while_waiting(engine, lambda: ask(app)) < 100_000
+                assert await keeps_less(engine, lambda: ask(app), 100_000)
 
     asyncio.run(main())

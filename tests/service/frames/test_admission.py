@@ -19,7 +19,7 @@ from service.http.decoders import Decoders
 from service.http.refusals import Refusals
 from service.settings import Settings
 from tests.service.sounds import encode
-from tests.service.waiting import kept_while_waiting
+from tests.service.waiting import keeps_less
 
 RECORDING = encode(np.zeros(320_000))  # four chunks
 PATIENCE = 60.0
@@ -107,6 +107,6 @@ def test_a_recording_for_which_there_is_no_time_is_not_begun(store: Path, monkey
 def test_a_recording_that_waits_is_kept_as_it_is_heard_only(store: Path) -> None:
     async def check(app: FastAPI, engine: Engine) -> None:
         await ask(app)  # what is made once is there
-        assert await kept_while_waiting(engine, lambda: ask(app)) < 4 * 320_000 + 100_000
+        assert await keeps_less(engine, lambda: ask(app), 4 * 320_000 + 100_000)
 
     with_engine(store, check)

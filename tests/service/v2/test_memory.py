@@ -15,7 +15,7 @@ from service.streams.registry import Registry
 from service.streams.sequences import Sequences
 from service.v2.infer import Inference
 from service.v2.signature import Signatures
-from tests.service.waiting import kept_while_waiting
+from tests.service.waiting import keeps_less
 
 SIZE = 2**20
 TENSOR = b'{"name":"pixels","datatype":"FP32","shape":[1,3],%s}'
@@ -60,7 +60,7 @@ def test_a_request_that_waits_keeps_its_tensors_only(
             inference = Inference(engine, Sequences(engine, Registry(1), 60), Signatures())
             await ask(inference)  # what is made once is there
             received.clear()
-            assert await kept_while_waiting(engine, lambda: ask(inference)) < 30_000
+            assert await keeps_less(engine, lambda: ask(inference), 30_000)
 
     received: list[bool] = []
     asyncio.run(main())
