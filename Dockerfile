@@ -69,14 +69,15 @@ COPY --from=code /opt/momentum-serve /opt/momentum-serve
 USER 10001:10001
 
 FROM builder AS training-packages
-# For CPUs; empty for PyPI's torch, which brings CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# What torch itself needs is installed in the versions of the lock afterwards.
-# hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
-    pip install --find-links /wheels ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch==2.13.0
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=deploy/locks/training.txt,target=/tmp/lock.txt \
     pip install --require-hashes --no-deps --requirement /tmp/lock.txt
+# For CPUs; empty for PyPI's torch, which brings CUDA.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The lock has what torch requires: for CPUs nothing but torch itself is installed here.
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
+    pip install --find-links /wheels ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch==2.13.0 \
+    && pip check
 
 FROM base AS training
 LABEL org.opencontainers.image.title="Momentum Serve, training" \

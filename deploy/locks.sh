@@ -11,5 +11,5 @@ compile() {
 mkdir -p deploy/locks
 compile service pyproject.toml --extra cpu --extra tracing
 compile service-gpu pyproject.toml --extra gpu --extra tracing
-compile training pyproject.toml --extra cpu --extra train --override deploy/without-torch.txt
+compile training pyproject.toml deploy/of-torch.txt --extra cpu --extra train --override deploy/without-torch.txt
 echo 'setuptools>=80' | compile build -
