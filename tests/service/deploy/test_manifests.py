@@ -32,7 +32,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
     r"`--drain-seconds` \+\s`--shutdown-seconds` \+ (\d+)", (ROOT / "docs" / "operations.md").read_text()
 )
 DOCUMENTED = set(re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-OF_KSERVE = {"minReplicas", "maxReplicas", "timeout", "model"}  # of a predictor; the rest is a pod's
+OF_KSERVE = {"labels", "minReplicas", "maxReplicas", "timeout", "model"}  # the rest of a predictor is a pod's
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def validate(resource: dict[str, Any]) -> None:
 WRITTEN = [
     *(path for path in (KUBERNETES / "base").glob("*.yaml") if path.name != "kustomization.yaml"),
     KUBERNETES / "components" / "store" / "claim.yaml",
-    KUBERNETES / "components" / "monitoring" / "pod-monitor.yaml",
+    *(path for path in (KUBERNETES / "components" / "monitoring").glob("*.yaml") if "-" in path.name),
     *KSERVE.glob("*.yaml"),
 ]
 
@@ -254,18 +254,32 @@ def test_everything_selects_the_pods() -> None:
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
     services = [resource["spec"] for resource in resources if resource["kind"] == "Service"]
-    (monitor,) = documents(KUBERNETES / "components" / "monitoring" / "pod-monitor.yaml")
     selectors = [service["selector"] for service in services] + [
         one(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         one(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-        monitor["spec"]["selector"]["matchLabels"],
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
     (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
     used = [port["targetPort"] for service in services for port in service["ports"]]
-    used += [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
     used += [port["port"] for port in one(resources, "NetworkPolicy")["spec"]["ingress"][0]["ports"]]
     assert set(used) == {port["name"]}
+
+
+def test_all_pods_are_scraped() -> None:
+    """KServe's too, which the Services of the base leave alone."""
+    (monitor,) = documents(KUBERNETES / "components" / "monitoring" / "pod-monitor.yaml")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    template = one(base(), "Deployment")["spec"]["template"]
+    found = [(template["metadata"]["labels"], template["spec"])]
+    for name in ("inference-service.yaml", "shipped-models.yaml"):
+        (service,) = documents(KSERVE / name)
+        found.append((service["spec"]["predictor"]["labels"], pod_of_kserve(name)))
+    for labels, pod in found:
+        assert wanted <= labels.items()
+        assert [port["name"] for port in pod["containers"][0]["ports"]] == [endpoint["port"]]
+    selector = one(base(), "Deployment")["spec"]["selector"]["matchLabels"].items()
+    assert all(not selector <= labels.items() for labels, _ in found[1:])
 
 
 def test_streams_keep_their_replica() -> None:
