@@ -1,10 +1,17 @@
 // Drawing a digit, or choosing an image of one, and having it read.
 import { onTheme } from "./colours.js";
+import { command, fold } from "./command.js";
+import { offer } from "./copy.js";
 import { Paper } from "./paper.js";
 import { request, show, tooLarge } from "./problems.js";
 import { Reading, decidedAt } from "./reading.js";
 
 const URL_OF_DIGITS = new URL("v1/digits", document.baseURI);
+
+async function textAndJson(response) {
+  const text = await response.text();
+  return [text, JSON.parse(text)];
+}
 
 export function startDigits() {
   const element = (id) => document.getElementById(id);
@@ -36,35 +43,37 @@ export function startDigits() {
     unread();
     answer.textContent = "?";
     note.textContent = text;
-    element("digits-curl").textContent = "Draw something first.";
-    element("digits-json").textContent = "";
+    offer(element("digits-curl"), "Draw something first.");
+    offer(element("digits-json"), "");
   }
 
   async function ask(file, mine) {
     unread();
     const url = new URL(URL_OF_DIGITS);
     url.searchParams.set("trace", 1);
-    let result;
+    const headers = { "Content-Type": file.type || "image/*" };
+    let text, result, again;
     try {
-      const headers = { "Content-Type": file.type || "image/*" };
-      result = await request(url, "json", { method: "POST", body: file, headers });
+      [[text, result], again] = await Promise.all([
+        request(url, textAndJson, { method: "POST", body: file, headers }),
+        command(url, headers, file),
+      ]);
     } catch (error) {
       if (mine !== asked) return;
       show(problem, error.message);
       unanswer("");
       return;
     }
-    if (mine === asked) tell(result);
+    if (mine !== asked) return;
+    offer(element("digits-curl"), ...again);
+    offer(element("digits-json"), text, fold(result));
+    tell(result);
   }
 
   function tell({ trace, ...result }) {
     const decided = decidedAt(trace.steps, trace.probabilities, result.digit);
     answer.textContent = result.digit;
     note.textContent = `${(100 * result.probabilities[result.digit]).toFixed(1)} % sure, in ${result.milliseconds.toFixed(0)} ms`;
-    const pixels = trace.pixels.map((light) => Math.round(255 * light));
-    element("digits-curl").textContent =
-      `curl ${URL_OF_DIGITS} --header 'Content-Type: application/json' --data '{"pixels": ${JSON.stringify(pixels)}}'`;
-    element("digits-json").textContent = JSON.stringify(result);
     reading.play(trace, decided, () => {
       element("decided").textContent = `It made up its mind after pixel ${decided} of 784.`;
     });

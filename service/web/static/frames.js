@@ -153,7 +153,7 @@ export function startFrames() {
   });
   for (const example of document.querySelectorAll(".example")) {
     example.addEventListener("click", () =>
-      play(async () => openRecording(await request(example.dataset.url, "arrayBuffer"))),
+      play(async () => openRecording(await request(example.dataset.url, (response) => response.arrayBuffer()))),
     );
   }
   element("recording").addEventListener("change", (event) => {

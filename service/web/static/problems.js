@@ -33,12 +33,12 @@ export async function describe(response) {
   return words(problem ?? {}) || `The server answered ${response.status}. Try again, or look into its log.`;
 }
 
-/** What a request is answered, as "json" or "arrayBuffer". An Error has words for people. */
-export async function request(url, kind, options) {
+/** What `read` makes of a request's answer, such as its JSON. An Error has words for people. */
+export async function request(url, read, options) {
   let response;
   try {
     response = await fetch(url, options);
-    if (response.ok) return await response[kind]();
+    if (response.ok) return await read(response);
   } catch {
     throw new Error(AWAY);
   }

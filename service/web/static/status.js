@@ -41,7 +41,7 @@ export function startStatus() {
   async function look() {
     if (!document.hidden) {
       try {
-        write(rows(await request("v1/status", "json", { signal: AbortSignal.timeout(1000 * PATIENCE) })));
+        write(rows(await request("v1/status", (response) => response.json(), { signal: AbortSignal.timeout(1000 * PATIENCE) })));
       } catch (error) {
         write([["State", error.message]]);
       }

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -29,23 +28,6 @@ def test_a_drawn_digit_is_read(browser: Any, server: Any, visit: Open, digit: st
         assert visited.text("#digit") == digit
         assert visited.page.get_attribute("#beliefs", "data-steps") == "784"
         assert re.fullmatch(r"\d+\.\d % sure, in \d+ ms", visited.text("#digit-note"))
-
-
-def test_what_was_asked_can_be_asked_again(browser: Any, server: Any, visit: Open) -> None:
-    with visit(browser, server.url) as visited:
-        draw(visited.page, "3")
-        visited.shows("#digit", "3")
-        visited.page.click("summary")
-        curl = visited.text("#digits-curl")
-        answer = visited.text("#digits-json")
-        visited.page.click("#clear")
-        assert visited.text("#digit") == "?"
-        assert visited.text("#digits-json") == ""
-    head, body = curl.split(" --data ")
-    assert head == f"curl {server.url}/v1/digits --header 'Content-Type: application/json'"
-    again = httpx.post(f"{server.url}/v1/digits", content=body.strip("'")).json()
-    assert again["digit"] == 3
-    assert '"digit":3' in answer
 
 
 def test_an_uploaded_image_is_read(browser: Any, server: Any, visit: Open) -> None:

@@ -1,0 +1,29 @@
+// What can be copied: the whole of it, though the page may show less.
+const wholes = new WeakMap();
+const SECONDS = 2;
+
+/** Show a text that is copied as this, or as another. */
+export function offer(element, whole, shown = whole) {
+  wholes.set(element, whole);
+  element.textContent = shown;
+}
+
+export function startCopying() {
+  for (const button of document.querySelectorAll(".copy")) {
+    const name = button.textContent;
+    const element = document.getElementById(button.dataset.copy);
+    button.addEventListener("click", async () => {
+      const whole = wholes.get(element) ?? element.textContent;
+      try {
+        await navigator.clipboard.writeText(whole);
+        button.textContent = "Copied";
+      } catch {
+        // refused, or not there: browsers give the clipboard to pages from https and from localhost only
+        element.textContent = whole;
+        getSelection().selectAllChildren(element);
+        button.textContent = "Press Ctrl+C";
+      }
+      setTimeout(() => (button.textContent = name), 1000 * SECONDS);
+    });
+  }
+}
