@@ -7,6 +7,7 @@ run reads from the parts which files are done.
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -52,6 +53,7 @@ SCHEMA = pa.schema(
 )
 
 _MODELS = "_models.json"  # readers of Parquet pass over what begins with _ or .
+_LOCK = "_lock"
 _PART = "part-{:06d}.parquet"
 
 
@@ -77,16 +79,12 @@ class Results:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileExistsError:
             raise ResultsError(f"{folder} is a file: results are a folder of files, give another") from None
         except OSError as error:
-            raise ResultsError(f"{folder} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise ResultsError(f"another process writes to {folder}") from None
+            raise _unusable(folder, error) from error
+        self._read_models()  # leaves other folders as they are
+        self._lock = _lock(folder)
         self.done = self.bad = 0
         try:
             self.models = self._read_models()
@@ -164,7 +162,8 @@ class Results:
         try:
             return dict(json.loads(path.read_bytes()))
         except FileNotFoundError:
-            others = [other.name for other in self.folder.iterdir() if not other.name.startswith(".")]
+            names = [other.name for other in self.folder.iterdir()]
+            others = [name for name in names if not name.startswith(".") and name != _LOCK]
             if others:
                 raise ResultsError(
                     f"{self.folder} holds {others[0]}, and no {_MODELS}: give a folder of its own"
@@ -195,11 +194,41 @@ class Results:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(self.folder / name)
-            os.fsync(self._lock)
+            _sync(self.folder)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def _unusable(folder: Path, error: OSError) -> ResultsError:
+    return ResultsError(f"{folder} cannot be used: {error.strerror}")
+
+
+def _lock(folder: Path) -> int:
+    """Keep others out for as long as the descriptor is open. On NFS that takes a file, open for writing."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        # NFS, where these are locks of ranges, may say EACCES.
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise ResultsError(f"another process writes to {folder}") from None
+        raise ResultsError(f"{folder} cannot be locked: {error.strerror}") from error
+    return lock
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 class _Names:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from service.batch.classification import Row, classify
@@ -74,43 +73,49 @@ class Run:
             self._stopped.set_result(None)
 
     async def run(self, source: Input) -> bool:
-        """Do it. Returns whether all is done, or else it was stopped.
+        """Do it. Returns whether all is done, or else it was stopped. What has been classified is written,
+        however it ends.
 
         Raises:
             OSError: the input can't be read, or the results written.
             DecodersError, LaneDiedError, EngineStoppedError
         """
-        listed = self._listed(source)
         try:
-            while not self._stopped.done():
-                listing = asyncio.create_task(listed.get())
-                if not await self._unless_stopped(listing):
-                    listing.cancel()
-                    break
-                files = listing.result()
-                if isinstance(files, Exception):
-                    raise files
-                if not files:
-                    break
-                for task, chunk in _chunks(files, self._only):
-                    while len(self._window) >= self._in_flight and await self._take():
-                        pass
-                    if self._stopped.done():
-                        break
-                    self._window.append(asyncio.create_task(self._classify(task, chunk)))
+            await self._begin_all(self._listed(source))
             while self._window and await self._take():
                 pass
-            if self._stopped.done():
-                for one in self._window:
-                    if one.done():
-                        self._add(one.result())
-            if self._rows:
-                await self._write()
+            self._add_ended()
+            await self._write()
+        except Exception:
+            self._add_ended()
+            await self._write()
+            raise
         finally:
             for one in self._window:
                 one.cancel()
             await asyncio.gather(*self._window, return_exceptions=True)
         return not self._stopped.done()
+
+    async def _begin_all(self, listed: asyncio.Queue[list[File] | Exception]) -> None:
+        """Begin with one listed file after the other, as the window has room, until it is time to stop."""
+        while not self._stopped.done():
+            listing = asyncio.create_task(listed.get())
+            if not await self._unless_stopped(listing):
+                listing.cancel()
+                return
+            files = listing.result()
+            if isinstance(files, Exception):
+                while self._window and await self._take():
+                    pass
+                raise files
+            if not files:
+                return
+            for task, chunk in _chunks(files, self._only):
+                while len(self._window) >= self._in_flight and await self._take():
+                    pass
+                if self._stopped.done():
+                    return
+                self._window.append(asyncio.create_task(self._classify(task, chunk)))
 
     async def _classify(self, task: Task | None, files: list[File]) -> list[Row]:
         if task is None or task not in self._models:
@@ -135,12 +140,21 @@ class Run:
             await self._write()
         return True
 
+    def _add_ended(self) -> None:
+        """Take what has ended well, out of turn: nothing is waited for any more."""
+        ended = [one for one in self._window if one.done() and one.exception() is None]
+        for one in ended:
+            self._window.remove(one)
+            self._add(one.result())
+
     def _add(self, rows: list[Row]) -> None:
         self._rows += rows
         self._display.add(len(rows), sum("error" in row for row in rows))
 
     async def _write(self) -> None:
         rows, self._rows = self._rows, []
+        if not rows:
+            return
         await asyncio.to_thread(self._results.write, rows)
         self._written = self._loop.time()
 
@@ -169,13 +183,19 @@ class Run:
                     yield file
 
         def list_files() -> None:
+            some: list[File] = []
+            end: list[File] | Exception = []
             try:
-                files = missing()
-                while some := list(islice(files, _LISTED)):
-                    put(some)
-                put([])
+                for file in missing():
+                    some.append(file)
+                    if len(some) == _LISTED:
+                        put(some)
+                        some = []
             except OSError as error:
-                put(error)
+                end = error
+            if some:
+                put(some)
+            put(end)
 
         def count_files() -> None:
             with suppress(OSError):  # which listing them tells of

@@ -38,11 +38,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def start() -> Start:
     """Start `python -m service batch`."""
 
-    def start(*arguments: object, **variables: str) -> subprocess.Popen[str]:
+    def start(*arguments: object, given: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MOMENTUM_")}
         return subprocess.Popen(
             [sys.executable, "-m", "service", "batch", *map(str, arguments)],
-            stdin=subprocess.PIPE,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

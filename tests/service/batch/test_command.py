@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import pty
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 from pyarrow import parquet
 
 from exports.card import Card
-from service.batch import command
+from service.batch import command, results
+from service.batch.results import Results
 from service.settings import Settings
-from tests.service.batch.conftest import Batch, rows
+from tests.service.batch.conftest import Batch, Start, rows
 
 Artifact = Callable[..., Path]
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -191,14 +194,45 @@ def test_results_in_use_and_damaged(
     out = tmp_path / "out"
     flags = [DOCS / "images", "--out", out, "--store", small_store]
     assert batch(*flags).status == 0
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with Results(out):
         assert "another process writes to" in told(*flags)
-    finally:
-        os.close(folder)
     (out / "part-000000.parquet").write_bytes(b"PAR1")
     assert "remove it, and its files are classified again" in told(*flags)
+
+
+def test_it_can_be_locked_on_nfs(
+    batch: Batch, tmp_path: Path, small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `flock` locks a range of the file for the process, as `lockf` does everywhere."""
+    monkeypatch.setattr(results.fcntl, "flock", fcntl.lockf)
+    out = tmp_path / "out"
+    with Results(out):
+        code = "from service.batch import results; results.fcntl.flock = results.fcntl.lockf; "
+        code += f"results.Results(results.Path({str(out)!r}))"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "ResultsError: another process writes to" in other.stderr
+    assert batch(DOCS / "images", "--out", out, "--store", small_store).status == 0
+
+
+def test_what_was_classified_before_the_input_failed_is_written(
+    start: Start, batch: Batch, digits_folder: Path, tmp_path: Path, small_store: Path
+) -> None:
+    """A terminal that goes away: its lines can be read, and then there is an error."""
+    names = [str(path) for path in sorted(digits_folder.glob("[01]/*.png"))]
+    flags = ["--out", tmp_path / "out", "--store", small_store, "--model", "digits"]
+    ours, theirs = pty.openpty()
+    with start("-", *flags, given=ours) as process:
+        os.close(ours)
+        with os.fdopen(theirs, "w") as terminal:
+            terminal.writelines(f"{name}\n" for name in names)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Input/output error; what was written stays\n" in said
+    assert [row["path"] for row in rows(tmp_path / "out")] == names
+
+    ended = batch("-", *flags, given="\n".join(names))
+    assert ended.status == 0
+    assert "100 by earlier runs" in ended.told
 
 
 def test_without_what_it_needs(
