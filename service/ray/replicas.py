@@ -17,6 +17,7 @@ from service.ray.leases import HEADER, Lease
 # Of a connection, not of a request; and what Ray's proxy has answered.
 HOP = {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 
+_LEASE = HEADER.lower().encode()
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 2  # for which a connection to a replica is kept; the replica closes it after five
 
@@ -106,11 +107,11 @@ def _url(scope: Scope, lease: Lease) -> yarl.URL:
 
 
 def _headers(scope: Scope, lease: Lease) -> list[tuple[str, str]]:
-    """The client's, and who it is."""
+    """The client's, and who it is. A client has no lease, whatever it says."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in scope["headers"]
-        if name not in HOP
+        if name not in HOP and name != _LEASE
     ]
     client = scope.get("client")
     return [*headers, ("x-forwarded-for", client[0] if client else "unknown"), (HEADER, lease.key)]

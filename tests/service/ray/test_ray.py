@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ SEVEN = (ROOT / "docs" / "images" / "seven.jpg").read_bytes()
 AUDIO = (ROOT / "docs" / "audio" / "digits.wav").read_bytes()[44:]
 STREAMS = 8  # Ray gives each to the replica that has fewer of two: both get some
 READY_SECONDS = 120
+SOON = {"max_replicas": 2, "metrics_interval_s": 0.5, "look_back_period_s": 2, "upscale_delay_s": 0}
 
 pytestmark = pytest.mark.skipif(
     not (RAY / "serve").exists() and os.environ.get("CI") != "true",
@@ -184,14 +187,18 @@ def test_serves_as_a_single_server_does(cluster: Cluster, server: Server) -> Non
         for path in ("/v2/models/digits", "/v2/models/frames", "/openapi.json", "/"):
             assert client.get(path).content == server.client.get(path).content, path
         assert client.get("/v2/models/letters").status_code == 404
+        forged = client.post("/v1/digits", content=SEVEN, headers={"X-Momentum-Lease": "mine"})
+        assert forged.status_code == 200
         refused = client.get("/metrics")
         assert refused.status_code == 501
         assert refused.json()["detail"] == "/metrics is about a single server, and here may be several"
 
 
-@pytest.mark.timeout(600)
-def test_streams_come_back_to_their_replica(cluster: Cluster, server: Server) -> None:
-    """The config file, but for its address and for the two CPUs that there are."""
+@pytest.fixture(scope="module")
+def configured(cluster: Cluster) -> Iterator[tuple[Path, int]]:
+    """The config file served, but for its address, for the two CPUs that there are, and sooner to have a
+    second replica: where it logs, and its port.
+    """
     port = free_port()
     config = yaml.safe_load(CONFIG.read_text())
     config["http_options"] = {"host": "127.0.0.1", "port": port}
@@ -200,47 +207,80 @@ def test_streams_come_back_to_their_replica(cluster: Cluster, server: Server) ->
             deployment["ray_actor_options"]["num_cpus"] = 0.5
         if deployment["name"] == "frames":
             deployment["autoscaling_config"]["min_replicas"] = 2
+        if deployment["name"] == "digits":
+            deployment["autoscaling_config"] |= SOON
     target = cluster.folder / "serve.yaml"
     target.write_text(yaml.safe_dump(config))
     with cluster.serving("config", str(target), port) as log:
-        while len(replicas(log, "serving")) < 2:
-            time.sleep(0.1)
-        time.sleep(2)  # until the ingress has heard of them
-        expected = heard(server.address)
-        assert heard(("127.0.0.1", port)) == expected
-        clients = [StreamClient(("127.0.0.1", port)) for _ in range(STREAMS)]
-        begun = []
-        for client in clients:
-            name = client.start(probabilities=True)["stream"]
-            client.send(AUDIO[:4000])
-            begun.append((name, client.message()))
-        for client in clients:
-            client.cut()
-        for name, first in begun:
-            with StreamClient(("127.0.0.1", port)) as client:
-                client.send({"type": "resume", "token": first["resume"]})
-                resumed = client.message()
-                assert (resumed["type"], resumed["stream"]) == ("resumed", name)
-                messages = finish(client, AUDIO[2 * resumed["samples"] :])
-            assert joined([first, *messages]) == expected
+        yield log, port
+
+
+@pytest.mark.timeout(600)
+def test_what_waits_brings_another_replica(configured: tuple[Path, int]) -> None:
+    log, port = configured
+    assert len(replicas(log, "serving", "digits")) <= 1  # what is logged comes a little later
+    images = {"images": [[0, 255] * 392] * 32}
+    answers: set[int] = set()
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            while not over.is_set():
+                answers.add(client.post("/v1/digits", json=images).status_code)
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        try:
+            deadline = time.monotonic() + READY_SECONDS
+            while len(replicas(log, "serving", "digits")) < 2:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+        finally:
+            over.set()
+        for each in asking:
+            each.result()
+    assert answers <= {200, 429}
+
+
+@pytest.mark.timeout(600)
+def test_streams_come_back_to_their_replica(configured: tuple[Path, int], server: Server) -> None:
+    log, port = configured
+    while len(replicas(log, "serving")) < 2:
+        time.sleep(0.1)
+    time.sleep(2)  # until the ingress has heard of them
+    expected = heard(server.address)
+    assert heard(("127.0.0.1", port)) == expected
+    clients = [StreamClient(("127.0.0.1", port)) for _ in range(STREAMS)]
+    begun = []
+    for client in clients:
+        name = client.start(probabilities=True)["stream"]
+        client.send(AUDIO[:4000])
+        begun.append((name, client.message()))
+    for client in clients:
+        client.cut()
+    for name, first in begun:
         with StreamClient(("127.0.0.1", port)) as client:
-            client.send({"type": "resume", "token": "none.of.1"})
-            error, code = client.error()
-            assert (error["code"], code) == ("unknown_stream", 4404)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
-            # What became of it only its replica knows.
-            name, first = begun[0]
-            answer = http.get(
-                f"/v1/streams/{name}/state", headers={"Authorization": f"Bearer {first['resume']}"}
-            )
-            assert answer.status_code == 409, answer.text
-            assert answer.json()["title"] == "Not movable"
-        assert len(replicas(log, "stream")) == 2, "both had streams"
+            client.send({"type": "resume", "token": first["resume"]})
+            resumed = client.message()
+            assert (resumed["type"], resumed["stream"]) == ("resumed", name)
+            messages = finish(client, AUDIO[2 * resumed["samples"] :])
+        assert joined([first, *messages]) == expected
+    with StreamClient(("127.0.0.1", port)) as client:
+        client.send({"type": "resume", "token": "none.of.1"})
+        error, code = client.error()
+        assert (error["code"], code) == ("unknown_stream", 4404)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        # What became of it only its replica knows.
+        name, first = begun[0]
+        answer = http.get(f"/v1/streams/{name}/state", headers={"Authorization": f"Bearer {first['resume']}"})
+        assert answer.status_code == 409, answer.text
+        assert answer.json()["title"] == "Not movable"
+    assert len(replicas(log, "stream")) == 2, "both had streams"
 
 
-def replicas(log: Path, event: str) -> set[str]:
-    """Which replicas of the frames model have logged an event."""
-    return set(re.findall(rf'frames pid=(\d+)\).*"event":"{event}"', log.read_text()))
+def replicas(log: Path, event: str, model: str = "frames") -> set[str]:
+    """Which replicas of a model have logged an event."""
+    return set(re.findall(rf'{model} pid=(\d+)\).*"event":"{event}"', log.read_text()))
 
 
 def said(answer: httpx.Response) -> Any:
