@@ -74,19 +74,6 @@ def test_an_answer_that_failed_leaves_nothing_of_the_last(browser: Any, server: 
         assert visited.page.text_content("#digits-json") == ""
 
 
-def test_a_finger_draws_too(browser: Any, server: Any, visit: Open) -> None:
-    with visit(browser, server.url, **PHONE) as visited:
-        box = visited.page.locator("#paper").bounding_box()
-        finger = visited.page.context.new_cdp_session(visited.page)
-        x = box["x"] + box["width"] / 2
-        for step in range(11):
-            point = {"x": x, "y": box["y"] + (0.15 + 0.07 * step) * box["height"]}
-            kind = "touchMove" if step else "touchStart"
-            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
-        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        visited.shows("#digit", "1")
-
-
 @pytest.mark.parametrize("name", ["notes.txt", "empty.png"])
 def test_a_file_that_is_no_image(browser: Any, server: Any, visit: Open, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"" if name == "empty.png" else b"not an image")

@@ -162,6 +162,27 @@ def test_a_lost_connection_loses_nothing(browser: Any, server: Any, visit: Open,
         assert visited.page.locator("#segments li").all_inner_texts() == expected
 
 
+def test_a_network_that_is_back_is_used_at_once(browser: Any, server: Any, visit: Open) -> None:
+    """The page's clock stands still, so that no wait of its own can end: it has the browser's word alone."""
+    with between(server.address) as proxy, visit(browser, proxy.url, quiet=False) as visited:
+        clock, context = visited.page.clock, visited.page.context
+        clock.install(time=0)
+        clock.pause_at(3600)
+        visited.page.set_input_files("#recording", DIGITS)
+        visited.shows("#frames-note", "Listening")
+        clock.run_for(3000)
+        visited.page.locator("#segments li").first.wait_for(timeout=60_000)
+        proxy.cut()
+        visited.shows("#frames-problem", "The connection is lost.")
+        context.set_offline(True)
+        proxy.mend()
+        context.set_offline(False)
+        visited.shows("#frames-note", "Connected again")
+        assert not visited.page.is_visible("#frames-problem")
+        clock.resume()
+        visited.shows("#frames-note", "Done:")
+
+
 def test_audio_that_waited_is_sent_in_pieces(browser: Any, serve: Any, visit: Open) -> None:
     """No message is longer than the server takes."""
     with serve("--max-chunk-bytes", 1024) as server, visit(browser, server.url) as visited:
