@@ -31,8 +31,9 @@ class Closed:
 class StreamClient:
     """One connection to WS /v1/frames/stream, with its handshake done."""
 
-    def __init__(self, address: tuple[str, int], receive_buffer: int | None = None) -> None:
+    def __init__(self, address: tuple[str, int], receive_buffer: int | None = None, source: str = "") -> None:
         self.socket = socket.socket()
+        self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(60)
