@@ -66,7 +66,7 @@ def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def start_sweep(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
-    command = ["sweep", "--config", "recipe.yaml", *RANGES, "--trials", "3", "--out", out, *options]
+    command = ["sweep", "--config", "recipe.yaml", *RANGES, "--trials", "2", "--out", out, *options]
     return start(folder, *command)
 
 
@@ -102,9 +102,9 @@ def test_killed_or_shared_a_sweep_finds_the_same(tmp_path: Path) -> None:
     finish(start_sweep(tmp_path, "killed"))
     shared = [start_sweep(tmp_path, "shared") for _ in range(2)]
     lines = [line for process in shared for line in finish(process).splitlines() if line.startswith("trial ")]
-    assert len(lines) == 3, "each trial is trained once"
-    assert [row["trial"] for row in table(tmp_path / "killed")] == ["0", "2", "3"]
-    assert [row["trial"] for row in table(tmp_path / "shared")] == ["0", "1", "2"]
+    assert len(lines) == 2, "each trial is trained once"
+    assert [row["trial"] for row in table(tmp_path / "killed")] == ["0", "2"]
+    assert [row["trial"] for row in table(tmp_path / "shared")] == ["0", "1"]
     assert found(tmp_path / "killed") == found(tmp_path / "shared")
     assert {row[2] for row in found(tmp_path / "shared")} == {"complete"}
 
@@ -125,7 +125,7 @@ def test_a_crash_is_a_failed_trial(tmp_path: Path) -> None:
     more = ["--trainer.callbacks+=crashing.Crashing", "--trainer.max_epochs=1"]
     output = finish(start_sweep(tmp_path, "out", *more))
     assert f"failed with exit status {-signal.SIGABRT}" in output
-    assert [row["state"] for row in table(tmp_path / "out")] == ["complete", "fail", "complete"]
+    assert [row["state"] for row in table(tmp_path / "out")] == ["complete", "fail"]
 
 
 def test_a_trial_stops_when_it_is_told_to_and_ends_without_its_sweep(recipe: Path, tmp_path: Path) -> None:

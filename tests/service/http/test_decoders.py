@@ -182,14 +182,15 @@ def test_images_that_take_long_to_decode_are_refused_beyond_the_limit(serve: Any
 
         with ThreadPoolExecutor(16) as clients:
             answers = [*clients.map(ask, range(16))]
-        counts = Counter(answer.status_code for answer in answers)
-        assert set(counts) == {200, 429}
-        refused = next(answer for answer in answers if answer.status_code == 429)
-        assert int(refused.headers["retry-after"]) >= 1
-        assert refused.json()["title"] == "Overloaded"
-        assert "wait to be decoded" in refused.json()["detail"]
+        assert {answer.status_code for answer in answers} == {200, 429}
+        # Of those that were decoded, the engine may refuse some itself.
+        refused = [answer for answer in answers if "wait to be decoded" in answer.text]
+        assert refused
+        assert {answer.status_code for answer in refused} == {429}
+        assert int(refused[0].headers["retry-after"]) >= 1
+        assert refused[0].json()["title"] == "Overloaded"
 
         def counted() -> bool:
-            return f'{{reason="decoders"}} {counts[429]}' in server.client.get("/metrics").text
+            return f'{{reason="decoders"}} {len(refused)}' in server.client.get("/metrics").text
 
         wait_until(counted, "counted")
