@@ -1,10 +1,14 @@
 # Images of the project, by --target:
 #   service      serves on CPUs: no torch, no compiler
 #   service-gpu  serves on a GPU; the host needs NVIDIA's driver and container runtime, the image no CUDA base
+#   batch        classifies files without a server: `service` and pyarrow, which is nearly as large
 #   training     trains and exports
 # The locks are written by `make locks`. A build context named `wheels` is looked through before PyPI:
 #   docker build --build-context wheels=DIR ...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# For the labels. REVISION is a commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 
 FROM scratch AS wheels
 
@@ -35,6 +39,11 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=deploy/l
     pip install --require-hashes --no-deps --requirement /tmp/lock.txt \
     && sh /tmp/trim.sh
 
+FROM service-packages AS batch-packages
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=deploy/locks/batch.txt,target=/tmp/lock.txt \
+    pip install --require-hashes --no-deps --requirement /tmp/lock.txt \
+    && rm -r /opt/venv/lib/python3*/site-packages/pyarrow/include /opt/venv/lib/python3*/site-packages/pyarrow/tests
+
 FROM builder AS service-gpu-packages
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=deploy/locks/service-gpu.txt,target=/tmp/lock.txt \
     --mount=type=bind,source=deploy/trim.sh,target=/tmp/trim.sh \
@@ -60,12 +69,28 @@ CMD ["python", "-m", "service"]
 FROM runtime AS service
 COPY --from=service-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
+ARG VERSION REVISION
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 USER 10001:10001
+
+FROM runtime AS batch
+LABEL org.opencontainers.image.title="Momentum Serve, batch"
+COPY --from=batch-packages /opt/venv /opt/venv
+COPY --from=code /opt/momentum-serve /opt/momentum-serve
+ARG VERSION REVISION
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+WORKDIR /files
+USER 10001:10001
+HEALTHCHECK NONE
+ENTRYPOINT ["python", "-m", "service", "batch"]
+CMD ["--help"]
 
 FROM runtime AS service-gpu
 ENV MOMENTUM_DEVICE=cuda CUDA_CACHE_PATH=/tmp/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=service-gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
+ARG VERSION REVISION
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 USER 10001:10001
 
 FROM builder AS training-packages
@@ -96,5 +121,7 @@ COPY --chmod=755 deploy/train.sh /usr/local/bin/train
 COPY --chown=10001:10001 exports/store /var/lib/momentum-serve/store
 ENV MOMENTUM_STORE=/var/lib/momentum-serve/store
 RUN mkdir --parents runs /home/momentum/.cache && chown 10001:10001 runs /home/momentum/.cache
+ARG VERSION REVISION
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 USER 10001:10001
 CMD ["train"]

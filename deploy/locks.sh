@@ -10,6 +10,7 @@ compile() {
 }
 mkdir -p deploy/locks
 compile service pyproject.toml --extra cpu --extra tracing
+compile batch pyproject.toml --extra cpu --extra tracing --extra batch --constraint deploy/locks/service.txt
 compile service-gpu pyproject.toml --extra gpu --extra tracing
 compile training pyproject.toml deploy/of-torch.txt --extra cpu --extra train --override deploy/without-torch.txt
 echo 'setuptools>=80' | compile build -

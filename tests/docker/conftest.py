@@ -18,11 +18,13 @@ import httpx
 import pytest
 
 NAME = "momentum-serve-test"
+REVISION = "0123456789abcdef"
 ROOT = Path(__file__).resolve().parents[2]
 # So that names resolve while images are built, also where the engine's own networks lead nowhere.
 OVERRIDE = {
     "services": {
         "service": {"build": {"network": "host"}},
+        "batch": {"build": {"network": "host"}},
         "replica": {"build": {"network": "host"}},
         "train": {"build": {"network": "host"}},
     }
@@ -38,11 +40,16 @@ def docker(*arguments: str, check: bool = True, timeout: float = 120) -> str:
     return done.stdout
 
 
+_PROFILES = ["--profile", "train", "--profile", "batch", "--profile", "scale"]
+
+
 class Project:
     """The project under a name of its own, with images and volumes of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.port, self.gateway_port = free_port(), free_port()
+        self.files = folder / "files"
+        self.files.mkdir()
         override: dict[str, Any] = copy.deepcopy(OVERRIDE)
         wheels = os.environ.get("WHEELS")  # a folder with torch's wheel, where its index is out of reach
         if wheels:
@@ -58,6 +65,8 @@ class Project:
             "PORT": str(self.port),
             "GATEWAY_PORT": str(self.gateway_port),
             "REPLICAS": "2",
+            "REVISION": REVISION,
+            "FILES": str(self.files),
             "RECIPE": "optdigits",
             "MODEL": "optdigits",
         }
@@ -125,7 +134,7 @@ def until(condition: Any, seconds: float = 60) -> None:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The project, with the images of `service` and `training` built and `docker compose up` run."""
+    """The project, with the images built that no registry is needed for, and `docker compose up` run."""
     if (
         shutil.which("docker") is None
         or not docker("info", "--format", "{{.ServerVersion}}", check=False).strip()
@@ -133,12 +142,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         pytest.skip("no Docker engine answers: start one, or set DOCKER_HOST")
     project = Project(tmp_path_factory.mktemp("docker"))
     try:
-        project.compose("--profile", "train", "build", "service", "train", timeout=1800)
+        project.compose(*_PROFILES, "build", "service", "batch", "train", timeout=1800)
         project.compose("up", "--detach", "--no-build", "--wait")
         yield project
     finally:
-        profiles = ["--profile", "train", "--profile", "scale"]
-        project.compose(*profiles, "down", "--volumes", "--rmi", "local", "--timeout", "5")
+        project.compose(*_PROFILES, "down", "--volumes", "--rmi", "local", "--timeout", "5")
 
 
 @pytest.fixture

@@ -5,19 +5,23 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import wave
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pyarrow import parquet
 
-from tests.docker.conftest import ROOT, Project, docker, until
+from tests.docker.conftest import REVISION, ROOT, Project, docker, until
 
 SEVEN = ROOT / "docs" / "images" / "seven.jpg"
 RECORDING = ROOT / "docs" / "audio" / "seven.wav"
@@ -63,7 +67,10 @@ def test_its_health_is_its_readiness(project: Project) -> None:
 def test_it_says_what_it_is(project: Project) -> None:
     (image,) = json.loads(docker("inspect", project.image))
     assert image["Config"]["User"] == "10001:10001"
-    assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "Momentum Serve"
+    labels = image["Config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == "Momentum Serve"
+    assert labels["org.opencontainers.image.version"] == version("momentum-serve")
+    assert labels["org.opencontainers.image.revision"] == REVISION
 
 
 def test_the_image_is_small(project: Project) -> None:
@@ -96,6 +103,15 @@ def test_it_ends_when_it_has_answered(project: Project, client: httpx.Client) ->
     state = project.inspect("service")["State"]
     assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 0, False)
     project.compose("up", "--detach", "--no-build", "--wait")
+
+
+def test_files_are_classified(project: Project) -> None:
+    """`docker compose run batch`, as the user whose files they are."""
+    shutil.copy(SEVEN, project.files)
+    user = f"{os.getuid()}:{os.getgid()}"
+    project.compose("run", "--rm", "--no-TTY", "--user", user, "batch", ".", "--out", "results.parquet")
+    (row,) = parquet.read_table(project.files / "results.parquet").to_pylist()
+    assert (row["path"], row["label"], row["error"]) == (SEVEN.name, "7", None)
 
 
 class Asking:

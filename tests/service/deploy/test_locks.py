@@ -1,8 +1,9 @@
-"""The images' locks are complete, and every package in them has its hashes."""
+"""The images' locks are complete, every package in them has its hashes, and the images tell their version."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable
 from importlib.metadata import requires
 from pathlib import Path
@@ -16,7 +17,12 @@ ROOT = Path(__file__).resolve().parents[3]
 LOCKS = ROOT / "deploy" / "locks"
 IMAGE = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux"}
 OF_CUDA = re.compile(r"cuda|nvidia|triton")  # with PyPI's torch alone
-EXTRAS = {"service": {"cpu", "tracing"}, "service-gpu": {"gpu", "tracing"}, "training": {"cpu", "train"}}
+EXTRAS = {
+    "service": {"cpu", "tracing"},
+    "batch": {"cpu", "tracing", "batch"},
+    "service-gpu": {"gpu", "tracing"},
+    "training": {"cpu", "train"},
+}
 
 
 def holds(marker: Marker | None, extras: Iterable[str]) -> bool:
@@ -52,6 +58,20 @@ def test_it_has_what_torch_requires() -> None:
     assert "sympy" in wanted
     assert wanted | {"mpmath", "markupsafe"} <= locked("training")
     assert "torch" not in locked("training")
+
+
+def test_batch_adds_to_the_service() -> None:
+    """Its image is that of the service and a few packages."""
+    service, batch = (
+        set(re.findall(r"^\S+==.*", (LOCKS / f"{name}.txt").read_text(), re.MULTILINE))
+        for name in ("service", "batch")
+    )
+    assert service < batch
+
+
+def test_the_label_is_the_projects_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"\nARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
