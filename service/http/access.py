@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -126,6 +127,7 @@ class AccessControl:
                 f'Bearer error="insufficient_scope", scope="{needed}"',
             )
         self._take(key)
+        scope["momentum.allowed"] = partial(self.keys.allows, key, needed)
 
     def _is_welcome(self, scope: Scope) -> bool:
         """Whether a WebSocket is that of a page that may use the server, or not of a page at all."""
@@ -165,6 +167,12 @@ def is_open(path: str) -> bool:
 def is_admin(scope: Scope) -> bool:
     """Whether a request may do what only administrators may."""
     return bool(scope.get("momentum.admin"))
+
+
+def is_still_allowed(scope: Scope) -> bool:
+    """Whether a connection that lasts may go on: its key has not been revoked."""
+    allowed: Callable[[], bool] | None = scope.get("momentum.allowed")
+    return allowed is None or allowed()
 
 
 def _unauthorized(sent: bytes) -> Refused:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 import tempfile
 import tomllib
 from collections import Counter
@@ -83,15 +84,23 @@ class Keys:
 
     def find(self, key: bytes) -> Key | None:
         """The entry of a key that a client sent, None if there is none."""
-        if (now := self._clock()) - self._checked >= _CHECK_SECONDS:
-            self._checked = now
-            self._refresh()
+        self._look()
         digest = hashlib.sha256(key).hexdigest()
         # What the search's time tells is of a hash, which nobody can steer; the comparison's tells nothing.
         found = self._keys.get(digest[:16])
         return found if found is not None and hmac.compare_digest(found.sha256, digest) else None
 
-    def _refresh(self) -> None:
+    def allows(self, key: Key, access: Access) -> bool:
+        """Whether a key that `find` once gave is still in the file, and still for that."""
+        self._look()
+        now = self._keys.get(key.sha256[:16])
+        return now is not None and now.sha256 == key.sha256 and access in now.scopes
+
+    def _look(self) -> None:
+        """Read the file again if it has changed and wasn't looked at just now."""
+        if (now := self._clock()) - self._checked < _CHECK_SECONDS:
+            return
+        self._checked = now
         version = _version(self._path)
         if version == self._version:
             return
@@ -121,7 +130,8 @@ def read(path: Path) -> list[Key]:
 def add(path: Path, name: str, scopes: frozenset[Access], rate: float | None, burst: int | None) -> str:
     """Make a key, add its entry to a file, which may be a new one, and return the key.
 
-    The file is replaced at once and belongs to who calls this, who alone can read it.
+    The file is replaced at once and stays its owner's, with the mode that it had; a new one belongs to who
+    calls this, who alone can read it.
 
     Raises:
         KeyFileError: the file is broken or would be, has a key of that name, or can't be written.
@@ -198,9 +208,14 @@ def _entry(key: Key) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    path = path.resolve()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # with mode 600
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if path.exists():  # so that a server of another user can still read it
+                before = path.stat()
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

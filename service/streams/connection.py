@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.engine import Engine, EngineStoppedError, ModelUnavailableError, StoreError, UnknownModelError
 from service.frames import routes as frames
 from service.frames.audio import InvalidSamplesError
+from service.http.access import is_still_allowed
 from service.settings import Settings
 from service.streams.outbox import MessagesGoneError
 from service.streams.protocol import (
@@ -60,6 +61,7 @@ class Connection:
         self._engine = engine
         self._sessions = sessions
         self._settings = settings
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._socket = socket_of(scope, receive, send)
@@ -95,6 +97,17 @@ class Connection:
 
     def received(self, message: bytes | str) -> None:
         """See `Receiver`."""
+        if not is_still_allowed(self._scope):
+            self._settle(
+                Failure(
+                    "key_revoked",
+                    4401,
+                    "the API key that the connection was made with has been revoked",
+                    "another key; resume with it",
+                    resumable=True,
+                )
+            )
+            return
         self._held.append(message)
         self._guard(self._read)
 

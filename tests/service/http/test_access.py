@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 import websockets
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from service.http.access import AccessControl, is_admin
@@ -23,6 +25,7 @@ from service.http.counts import RequestCounts
 from service.http.keys import Access, Keys, add
 from service.http.middleware import RequestContext
 from service.http.refusals import Refusals
+from tests.service.faults.load import wait_until
 
 PIXELS = {"pixels": [0, 1] * 392}
 
@@ -174,6 +177,34 @@ def test_websockets(guarded: Guarded) -> None:
             assert response.headers["X-Content-Type-Options"] == "nosniff"
 
     asyncio.run(main())
+
+
+def test_a_stream_ends_with_its_key_and_goes_on_with_another(guarded: Guarded) -> None:
+    before = guarded.path.read_text()
+    key = add(guarded.path, "leaver", frozenset({Access.INFER}), None, None)
+    url = guarded.server.url.replace("http", "ws") + "/v1/frames/stream"
+    wait_until(
+        lambda: guarded.server.client.get("/v2", headers={"X-API-Key": key}).status_code == 200, "known"
+    )
+    with connect(url, additional_headers={"X-API-Key": key}) as socket:
+        socket.send(json.dumps({"type": "start", "sample_rate": 16000, "encoding": "pcm16"}))
+        assert json.loads(socket.recv())["type"] == "started"
+        guarded.path.write_text(before)
+        message: dict[str, Any] = {}
+        deadline = time.monotonic() + 30
+        while message.get("type") != "error":
+            assert time.monotonic() < deadline
+            with suppress(TimeoutError):
+                socket.send(bytes(320))
+                message = json.loads(socket.recv(timeout=0.1))
+        assert message["code"] == "key_revoked"
+        with pytest.raises(ConnectionClosedError) as closed:
+            socket.recv(timeout=30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+    with connect(url, additional_headers={"X-API-Key": guarded.keys["user"]}) as socket:
+        socket.send(json.dumps({"type": "resume", "token": message["resume"]}))
+        assert json.loads(socket.recv())["type"] == "resumed"
 
 
 def test_no_key_is_in_the_log(guarded: Guarded) -> None:

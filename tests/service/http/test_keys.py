@@ -48,6 +48,21 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path, capsys: pytest
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_the_file_stays_its_owners(tmp_path: Path) -> None:
+    """A server of another user can still read it when root adds a key."""
+    path, link = tmp_path / "keys.toml", tmp_path / "link.toml"
+    path.write_text(entry("first"))
+    path.chmod(0o640)
+    owner = (12345, 23456) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+    link.symlink_to(path)
+    add(link, "second", INFER, None, None)
+    status = path.stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, *owner)
+    assert link.is_symlink()
+    assert [key.name for key in read(path)] == ["first", "second"]
+
+
 def test_the_command_makes_a_key_that_a_server_takes(serve: Any, small_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     words = [sys.executable, "-m", "service", "keys", "new", "ada", "--file", str(path)]
