@@ -46,12 +46,16 @@ def test_files_without_end(
 ) -> None:
     source = Endless(next(digits_folder.glob("0/*.png")))
     at_most, waiting = 0, 0
+    together = asyncio.Event()
     classify = running.classify
 
     async def counted(engine: Engine, *arguments: object) -> object:
         nonlocal at_most, waiting
         waiting += 1
         at_most = max(at_most, waiting)
+        if waiting > 1:
+            together.set()
+        await asyncio.wait_for(together.wait(), 60)  # the first, for a second that is begun meanwhile
         try:
             return await classify(engine, *arguments)  # type: ignore[arg-type]
         finally:
