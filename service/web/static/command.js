@@ -1,19 +1,23 @@
 // The page's request and its answer, for people to read and to send again.
+import { apiKey } from "./key.js";
+
 const INLINE = 2 ** 16; // bytes of a body; shells take no much longer lines
 const SHOWN = 32; // characters of a body
 const LISTED = 3; // of a list's numbers
 
 const quote = (text) => `'${text.replaceAll("'", String.raw`'\''`)}'`;
 
-/** The command that sends a file as the page does, to the byte: whole, and as it is shown. A large file is named. */
-export async function command(url, headers, file) {
+/** The command that sends a file as the page does, to the byte: whole, and as it is shown. A large file is named, and
+ * so is the key, which neither the screen nor a shell's history should have.
+ * @param body the file as `encode` makes it */
+export function command(url, headers, file, body) {
   const options = Object.entries(headers).map(([name, value]) => `--header ${quote(`${name}: ${value}`)}`);
+  if (apiKey()) options.push('--header "Authorization: Bearer $MOMENTUM_API_KEY"');
   const curl = ["curl", quote(url.href), ...options, "--data-binary"].join(" ");
-  if (file.size > INLINE) {
+  if (body === null) {
     const whole = `${curl} ${quote(`@${file.name}`)}`;
     return [whole, whole];
   }
-  const body = await base64(file);
   const line = (text) => `echo ${text} | base64 --decode | ${curl} @-`;
   return [line(body), line(`${body.slice(0, SHOWN)}…(${body.length} characters)`)];
 }
@@ -25,7 +29,9 @@ export function fold(answer) {
   );
 }
 
-function base64(file) {
+/** A file in base64, null if it is too large for a command. */
+export async function encode(file) {
+  if (file.size > INLINE) return null;
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));

@@ -1,10 +1,11 @@
 // Drawing a digit, or choosing an image of one, and having it read.
 import { onTheme } from "./colours.js";
-import { command, fold } from "./command.js";
+import { command, encode, fold } from "./command.js";
 import { offer } from "./copy.js";
 import { Paper } from "./paper.js";
-import { request, show, tooLarge } from "./problems.js";
+import { show, tooLarge } from "./problems.js";
 import { Reading, decidedAt } from "./reading.js";
+import { request } from "./request.js";
 
 const URL_OF_DIGITS = new URL("v1/digits", document.baseURI);
 
@@ -52,11 +53,11 @@ export function startDigits() {
     const url = new URL(URL_OF_DIGITS);
     url.searchParams.set("trace", 1);
     const headers = { "Content-Type": file.type || "image/*" };
-    let text, result, again;
+    let text, result, body;
     try {
-      [[text, result], again] = await Promise.all([
+      [[text, result], body] = await Promise.all([
         request(url, textAndJson, { method: "POST", body: file, headers }),
-        command(url, headers, file),
+        encode(file),
       ]);
     } catch (error) {
       if (mine !== asked) return;
@@ -65,7 +66,7 @@ export function startDigits() {
       return;
     }
     if (mine !== asked) return;
-    offer(element("digits-curl"), ...again);
+    offer(element("digits-curl"), ...command(url, headers, file, body));
     offer(element("digits-json"), text, fold(result));
     tell(result);
   }

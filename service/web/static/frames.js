@@ -1,6 +1,7 @@
 // Speech: from the microphone or a recording, live.
 import { Posteriorgram } from "./posteriorgram.js";
-import { request, show, tooLarge } from "./problems.js";
+import { show, tooLarge } from "./problems.js";
+import { request } from "./request.js";
 import { openMicrophone, openRecording } from "./sources.js";
 import { LiveStream } from "./stream.js";
 

@@ -26,21 +26,7 @@ export async function describe(response) {
     const seconds = response.headers.get("Retry-After") ?? "a few";
     return `The server has more to do than it can. Try again in ${seconds} seconds.`;
   }
-  if (response.status === 401 || response.status === 403) {
-    return "This server wants an API key, which this page has no field for: use the API.";
-  }
+  if (response.status === 401) return "This server wants an API key. Try again, and give it one.";
   const problem = await response.json().catch(() => null);
   return words(problem ?? {}) || `The server answered ${response.status}. Try again, or look into its log.`;
-}
-
-/** What `read` makes of a request's answer, such as its JSON. An Error has words for people. */
-export async function request(url, read, options) {
-  let response;
-  try {
-    response = await fetch(url, options);
-    if (response.ok) return await read(response);
-  } catch {
-    throw new Error(AWAY);
-  }
-  throw new Error(await describe(response));
 }

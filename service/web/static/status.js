@@ -1,8 +1,8 @@
 // The engine's strip: what is served, and how it does.
-import { request } from "./problems.js";
+import { request } from "./request.js";
 
 const SECONDS = 2;
-const PATIENCE = 5; // seconds
+const PATIENCE = 5000; // milliseconds
 
 const percent = ({ name, value }) => `${name.replaceAll("_", " ")} ${(100 * value).toFixed(1)} %`;
 const milliseconds = (seconds) => (seconds === null ? "–" : `${(1000 * seconds).toFixed(1)} ms`);
@@ -41,7 +41,7 @@ export function startStatus() {
   async function look() {
     if (!document.hidden) {
       try {
-        write(rows(await request("v1/status", (response) => response.json(), { signal: AbortSignal.timeout(1000 * PATIENCE) })));
+        write(rows(await request("v1/status", (response) => response.json(), { patience: PATIENCE })));
       } catch (error) {
         write([["State", error.message]]);
       }

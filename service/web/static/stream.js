@@ -1,4 +1,5 @@
 // One live stream to the server, whatever becomes of the connection.
+import { apiKey, fetchWithKey, subprotocols } from "./key.js";
 import { describe, words } from "./problems.js";
 
 const URL_OF_STREAM = new URL("v1/frames/stream", document.baseURI);
@@ -9,7 +10,8 @@ const DELAYS = [200, 400, 800, 1500]; // milliseconds until the next attempt; th
 const CONNECT_MS = 5000; // for a connection to be answered
 const SILENCE_MS = 4000; // for audio to be answered: a network that is gone closes no socket
 const ASK_MS = 1000;
-const PASSING = ["shutting_down", "moved", "not_reading"]; // errors after which the same audio is welcome again
+// Errors after which the same audio is welcome again, be it with another key.
+const PASSING = ["shutting_down", "moved", "not_reading", "key_revoked"];
 
 /** Tells `on` what happens: started(message), frames(message), segment(message), result(message), away(reason),
  * back(), tell(text), problem(text). Times in the messages count from the beginning of the audio. */
@@ -25,6 +27,7 @@ export class LiveStream {
     this.finishing = this.ended = false;
     this.full = null; // why the server takes no more audio
     this.attempts = 0;
+    this.gone = false; // whether the server is away, as was told
     this.delay = null; // milliseconds that the server wants to be left alone
     this.online = () => this.open || this.connect();
     addEventListener("online", this.online);
@@ -67,7 +70,7 @@ export class LiveStream {
   connect() {
     this.hangUp();
     this.delay = null;
-    const socket = (this.socket = new WebSocket(URL_OF_STREAM));
+    const socket = (this.socket = new WebSocket(URL_OF_STREAM, subprotocols()));
     socket.onopen = () => {
       if (socket !== this.socket) return;
       const start = { type: "start", sample_rate: this.rate, encoding: "pcm16", probabilities: true };
@@ -98,36 +101,47 @@ export class LiveStream {
     this.timer = setTimeout(() => this.retry(), milliseconds);
   }
 
-  async retry() {
+  /** Connect anew, soon.
+   * @param told whether the server has said why, so that the connection's end needs no other words */
+  async retry(told = false) {
+    const lost = this.open;
     this.hangUp();
     this.attempts += 1;
-    if (this.attempts === 1) {
-      this.on.away();
-      await this.ask();
+    if (!told) {
+      if (lost) this.away();
+      told = await this.ask();
       if (this.ended || this.socket) return;
+      if (!lost && !told && this.attempts === 1) this.away();
     }
     clearTimeout(this.timer);
     const delay = this.delay ?? DELAYS[Math.min(this.attempts, DELAYS.length) - 1];
     this.timer = setTimeout(() => this.connect(), delay);
   }
 
-  /** A browser does not tell why a WebSocket was refused, but why another request is. */
+  /** A browser does not tell why a WebSocket was refused, but why another request is. Returns whether that was told. */
   async ask() {
+    const used = apiKey();
     let response;
     try {
-      response = await fetch(new URL("v1/frames/stream", document.baseURI), { signal: AbortSignal.timeout(ASK_MS) });
+      response = await fetchWithKey(new URL("v1/frames/stream", document.baseURI), { patience: ASK_MS });
     } catch {
-      return; // it is away
+      return false; // it is away
     }
-    if (response.status < 400 || [404, 405, 426].includes(response.status)) return;
+    if (this.ended) return false;
+    if (apiKey() !== used) {
+      this.connect();
+      return true;
+    }
+    if (response.status < 400 || [404, 405, 426].includes(response.status)) return false;
     const text = await describe(response);
-    if (this.ended) return;
+    if (this.ended) return false;
     if (response.status === 401 || response.status === 403) {
       this.fail(text);
     } else {
       this.delay = 1000 * response.headers.get("Retry-After") || null;
-      this.on.away(text);
+      this.away(text);
     }
+    return true;
   }
 
   receive(message) {
@@ -169,7 +183,8 @@ export class LiveStream {
 
   /** Send on with this sample. */
   goOn(sample) {
-    if (this.attempts) this.on.back();
+    if (this.gone) this.on.back();
+    this.gone = false;
     this.attempts = 0;
     this.open = true;
     this.next = Math.max(sample, this.first);
@@ -200,12 +215,11 @@ export class LiveStream {
       this.fail(words(message));
       return;
     }
-    this.retry();
+    this.retry(!PASSING.includes(message.code));
   }
 
-  /** The server has said why, so that the connection's end needs no other words. */
   away(reason) {
-    this.attempts ||= 1;
+    this.gone = true;
     this.on.away(reason);
   }
 

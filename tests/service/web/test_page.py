@@ -101,18 +101,6 @@ def test_a_server_with_much_to_do_is_told(browser: Any, server: Any, visit: Open
         visited.shows("#digits-problem", "more to do than it can. Try again in 3 seconds.")
 
 
-def test_a_server_that_wants_a_key_is_told(browser: Any, serve: Any, visit: Open, tmp_path: Path) -> None:
-    (tmp_path / "keys").touch()
-    with (
-        serve("--api-keys", tmp_path / "keys") as server,
-        visit(browser, server.url, quiet=False) as visited,
-    ):
-        draw(visited.page, "1")
-        visited.shows("#digits-problem", "This server wants an API key")
-        visited.page.click(".example >> nth=0")
-        visited.shows("#frames-problem", "API key")
-
-
 def test_no_other_host_and_little_to_load(browser: Any, server: Any, visit: Open) -> None:
     with visit(browser, server.url) as visited:
         visited.page.wait_for_load_state("networkidle")
