@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import structlog
 import uvicorn
 
 from service.http.application import Application
+from service.http.date import Date
 from service.http.protocol import HTTPProtocol
 from service.settings import Settings
 from service.streams.sockets import WebSocketProtocol
@@ -45,6 +47,8 @@ class Server(uvicorn.Server):
                 head_seconds=settings.head_seconds,
                 answer_seconds=settings.answer_seconds,
                 refusals=app.state.refusals,
+                direct=app.direct,
+                date=Date(),
             ),  # type: ignore[arg-type]
             lifespan="off",  # begun and ended here: uvicorn would only log the traceback of what fails
             ws=WebSocketProtocol,
@@ -76,6 +80,9 @@ class Server(uvicorn.Server):
         except Exception as error:  # no more threads, no memory, whatever it is
             await self._running.aclose()
             raise StartError(f"the application does not start: {type(error).__name__}: {error}") from error
+        # What is there by now stays. Each time that the collector looked at it all, answers waited for 0.1 s.
+        gc.collect()
+        gc.freeze()
         engine = self._app.state.engine
         url, device = _url(self.servers[0].sockets[0]), engine.repository.device
         log.info(

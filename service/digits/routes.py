@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
+from starlette.types import Scope
 
 from service.digits import images, ink, pixels
 from service.digits.examples import SEVEN, TWO
 from service.engine import Model, StoreError, Tensor
+from service.engine.batching import Answer as EngineAnswer
 from service.http.deadline import deadline
+from service.http.headers import header
 from service.http.problems import Problem, documented
-from service.http.routes import BareRoute, while_connected
+from service.http.routes import BareRoute, Done, Leave, Shortcut, while_connected
 from service.http.uploads import UNTYPED, form_file, media_type, read_body, refuse_compressed
 from service.settings import Settings
 
@@ -121,6 +125,7 @@ def install(app: FastAPI) -> None:
         app,
         PATH,
         classify,
+        Shortcut(begin, takes),
         methods=["POST"],
         tags=["digits"],
         summary="Which digit is it?",
@@ -148,7 +153,7 @@ async def classify(request: Request) -> Response:
     """
     trace = _every(request)
     refuse_compressed(request)
-    content_type = media_type(request)
+    content_type = media_type(request.scope)
     form = content_type == "multipart/form-data"
     body = await form_file(request, _IMAGE) if form else await read_body(request)
     started = time.perf_counter()
@@ -159,6 +164,42 @@ async def classify(request: Request) -> Response:
     else:
         asked = await state.decoders.run(request, len(body), _read, content_type, body, state.settings)
     del body  # only the pixels wait
+    inputs, outputs = _question(asked, trace)
+    answers = await while_connected(
+        request, state.engine.infer(model, inputs, outputs, deadline=deadline(request.scope))
+    )
+    return _respond(asked, model, answers, trace, started)
+
+
+def takes(scope: Scope, body: bytes) -> bool:
+    """Whether `begin` answers a request: JSON that is soon read, and no trace."""
+    if scope["query_string"] or len(body) > _AT_ONCE or header(scope, b"content-encoding") is not None:
+        return False
+    return _is_json(media_type(scope), body)
+
+
+def begin(scope: Scope, body: bytes, done: Done) -> Leave:
+    """`classify` for what it `takes`; see `Shortcut`."""
+    started = time.perf_counter()
+    state = scope["app"].state
+    model: Model = state.engine.model(MODEL)
+    asked = _read("application/json", body, state.settings)
+    del body
+    inputs, outputs = _question(asked, None)
+
+    def answered(answers: EngineAnswer) -> None:
+        done(answers if isinstance(answers, Exception) else _respond(asked, model, answers, None, started))
+
+    request = state.engine.submit(model, inputs, outputs, answered, deadline=deadline(scope))
+    return partial(state.engine.cancel, request)
+
+
+def _question(asked: pixels.Images, trace: int | None) -> tuple[dict[str, Tensor], list[str]]:
+    """The inputs, and the outputs that are asked for.
+
+    Raises:
+        Problem: the trace would be too long.
+    """
     count = len(asked.pixels)
     steps = 0 if trace is None else count * math.ceil(pixels.PIXELS / trace)
     if steps > LONGEST_TRACE:
@@ -169,10 +210,12 @@ async def classify(request: Request) -> Response:
             f"at most {LONGEST_TRACE} steps together: fewer images, or a larger trace",
         )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
-    outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
-    answers = await while_connected(
-        request, state.engine.infer(model, inputs, outputs, deadline=deadline(request))
-    )
+    return inputs, ["probabilities"] if trace is None else ["probabilities", "trace"]
+
+
+def _respond(
+    asked: pixels.Images, model: Model, answers: dict[str, Tensor], trace: int | None, started: float
+) -> Response:
     predictions = _predictions(asked.pixels, answers, model.card.labels, trace)
     answered = {
         "model": model.card.name,

@@ -26,6 +26,10 @@ from service.engine.store import Tensor
 
 log = structlog.get_logger(__name__)
 
+# Requests that may wait for long are admitted if they would be in time though everything took longer by so
+# much: what a run takes changes from second to second, and who is refused at once can still go elsewhere.
+MARGIN = 1.25
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -273,11 +277,11 @@ class Scheduler:
             return
         batch = request.layout.seconds(request.rows, request.size)
         takes = request.seconds if ahead < batch else batch
-        if now + backlog + takes > deadline:
+        if now + MARGIN * (backlog + takes) > deadline:
             self._reject(request, "overload")
             raise OverloadedError(
-                f"what waits takes {backlog:.3g} seconds, the request's batch {takes:.3g}; it has "
-                f"{deadline - now:.3g} seconds",
+                f"what waits takes {backlog:.3g} seconds, the request's batch {takes:.3g}, and might take "
+                f"{MARGIN:g} times as long; it has {deadline - now:.3g} seconds",
                 _retry_after(backlog),
             )
 

@@ -121,7 +121,7 @@ async def hear(
     model's rate.
     """
     refuse_compressed(request)
-    content_type = media_type(request)
+    content_type = media_type(request.scope)
     if content_type == "multipart/form-data":
         body = await form_file(request, _AUDIO)
     elif content_type in {*UNTYPED, "application/ogg"} or content_type.startswith("audio/"):
@@ -245,7 +245,7 @@ async def _heard(request: Request, model: Model, waveform: audio.Waveform) -> fo
     probabilities: list[Tensor] = []
     labels: list[str] = []
     segments: list[Segment] = []
-    when = deadline(request)
+    when = deadline(request.scope)
     starts = range(0, len(waveform), CHUNK_SECONDS * rate)
     rest = (len(starts) - 1) * _seconds(model, CHUNK_SECONDS * rate)
     for start in starts:

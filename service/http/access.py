@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.headers import header
 from service.http.keys import Access, Key, Keys
-from service.http.problems import Problem, StatusProblem, respond
+from service.http.problems import Problem, StatusProblem
 from service.http.ratelimit import TokenBucket
 from service.http.refusals import Refusal, Refusals, Refused
 
@@ -70,16 +70,20 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._admit(scope)
+            self.admit(scope)
         except Refused as refused:
-            self.refusals[refused.reason] += 1
-            await respond(refused.problem, scope["path"], refused.headers)(scope, receive, send)
+            await refused.response(scope, self.refusals)(scope, receive, send)
             return
         if SUBPROTOCOL in scope.get("subprotocols", ()):
             send = _taking_subprotocol(send)
         await self.app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
+    def admit(self, scope: Scope) -> None:
+        """Tell the scope whose request it is.
+
+        Raises:
+            Refused: who asks may not.
+        """
         path: str = scope["path"]
         if scope["type"] == "websocket" and not self._is_welcome(scope):
             raise Refused(

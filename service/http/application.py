@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.http.direct import Direct
+from service.http.problems import answer_to
 from service.http.routes import BareRoute
 
 
@@ -18,10 +20,12 @@ class Application:
     Args:
         fastapi: has the routes and the state, and is told when the server begins and ends.
         front: answers requests.
+        direct: answers some of them without ASGI, None if none.
     """
 
-    def __init__(self, fastapi: FastAPI, front: ASGIApp) -> None:
+    def __init__(self, fastapi: FastAPI, front: ASGIApp, direct: Direct | None = None) -> None:
         self.fastapi = fastapi
+        self.direct = direct
         self._front = front
 
     @property
@@ -40,8 +44,8 @@ class Application:
 
 class ShortWay:
     """Calls some routes without FastAPI's and Starlette's own layers between, which take longer than such a
-    route does itself; and FastAPI for all else. What these routes raise is answered by FastAPI's exception
-    handlers all the same.
+    route does itself; and FastAPI for all else. What these routes raise is answered as
+    FastAPI would.
 
     Args:
         fastapi: the application.
@@ -69,13 +73,5 @@ class ShortWay:
         try:
             response = await route.bare_endpoint(request)
         except Exception as error:
-            response = await self._handle(request, error)
+            response = answer_to(self.fastapi, scope, error)
         await response(scope, receive, send)
-
-    async def _handle(self, request: Request, error: Exception) -> Response:
-        handlers = self.fastapi.exception_handlers
-        for kind in type(error).__mro__:
-            if kind in handlers:
-                answered = handlers[kind](request, error)
-                return await answered if isinstance(answered, Awaitable) else answered
-        raise error

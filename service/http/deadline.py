@@ -6,26 +6,32 @@ import asyncio
 import re
 from http import HTTPStatus
 
-from fastapi import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.headers import header
 from service.http.problems import Problem, StatusProblem, respond
-from service.http.refusals import Refusal, Refusals
+from service.http.refusals import Refusal, Refusals, Refused
 
 TIMEOUT = "X-Request-Timeout"
 _HEADER = TIMEOUT.lower().encode()
+_ARRIVED = "momentum.arrived"
 _DEADLINE = "momentum.deadline"
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,30})?(e-[0-9]{1,3})?")  # as programs write a number
-_GRACE_SECONDS = 5  # for an answer that is being computed
+GRACE_SECONDS = 5  # for an answer that is being computed
 
 
-def deadline(request: Request) -> float:
-    """When the request has to be answered, in the event loop's time; counted from when its head had arrived,
+def deadline(scope: Scope) -> float:
+    """When a request has to be answered, in the event loop's time; counted from when its head had arrived,
     so that reading and decoding its body counts too.
     """
-    when: float = request.scope[_DEADLINE]
+    when: float = scope[_DEADLINE]
     return when
+
+
+def arrived(scope: Scope) -> None:
+    """The request's head is there now, though nobody looks at it yet."""
+    scope[_ARRIVED] = asyncio.get_running_loop().time()
 
 
 class RequestDeadline:
@@ -51,13 +57,12 @@ class RequestDeadline:
             await self.app(scope, receive, send)
             return
         try:
-            seconds = self._seconds(header(scope, _HEADER))
+            seconds = self.set(scope)
         except Problem as problem:
             await respond(problem, scope["path"])(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
-        when = scope[_DEADLINE] = loop.time() + seconds
         reading = whole = late = given_up = False
         timer: asyncio.TimerHandle
 
@@ -65,7 +70,7 @@ class RequestDeadline:
             nonlocal timer, late, given_up
             if not (reading or late):
                 late = True
-                timer = loop.call_later(_GRACE_SECONDS, expire)
+                timer = loop.call_later(GRACE_SECONDS, expire)
             elif task is not None:
                 given_up = True
                 task.cancel()
@@ -82,15 +87,45 @@ class RequestDeadline:
             timer.cancel()  # an answer that has begun is the protocol's to see through
             await send(message)
 
-        timer = loop.call_at(when, expire)
+        timer = loop.call_at(deadline(scope), expire)
         try:
             await self.app(scope, watched_receive, watched_send)
         except asyncio.CancelledError:
             if not given_up or task is None or task.uncancel():
                 raise
-            await self._refuse(seconds, reading, scope, receive, send)
+            response = self._refuse_body(scope, seconds) if reading else self.refuse(scope, seconds)
+            await response(scope, receive, send)
         finally:
             timer.cancel()
+
+    def set(self, scope: Scope) -> float:
+        """Give a request its deadline; returns how many seconds it has.
+
+        Raises:
+            Problem: what it says is no time that it may have.
+        """
+        seconds = self._seconds(header(scope, _HEADER))
+        if _ARRIVED not in scope:
+            arrived(scope)
+        scope[_DEADLINE] = scope[_ARRIVED] + seconds
+        return seconds
+
+    def refuse(self, scope: Scope, seconds: float) -> Response:
+        """The answer to a request that is stuck."""
+        problem = Problem(
+            HTTPStatus.GATEWAY_TIMEOUT,
+            "Deadline exceeded",
+            f"there was no answer within {seconds:g} seconds",
+        )
+        return Refused(Refusal.DEADLINE, problem, {"Connection": "close"}).response(scope, self.refusals)
+
+    def _refuse_body(self, scope: Scope, seconds: float) -> Response:
+        problem = StatusProblem(
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"the body had not arrived {seconds:g} seconds after the head",
+            f"all of it, or the seconds that it takes in {TIMEOUT}: at most {self.longest:g}",
+        )
+        return Refused(Refusal.BODY_TIMEOUT, problem, {"Connection": "close"}).response(scope, self.refusals)
 
     def _seconds(self, sent: bytes | None) -> float:
         if sent is None:
@@ -103,22 +138,3 @@ class RequestDeadline:
             f"the header {TIMEOUT} is {sent[:32].decode('latin-1')!r}",
             f"seconds in decimals, more than 0 and at most {self.longest:g}",
         )
-
-    async def _refuse(
-        self, seconds: float, reading: bool, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        if reading:
-            self.refusals[Refusal.BODY_TIMEOUT] += 1
-            problem: Problem = StatusProblem(
-                HTTPStatus.REQUEST_TIMEOUT,
-                f"the body had not arrived {seconds:g} seconds after the head",
-                f"all of it, or the seconds that it takes in {TIMEOUT}: at most {self.longest:g}",
-            )
-        else:
-            self.refusals[Refusal.DEADLINE] += 1
-            problem = Problem(
-                HTTPStatus.GATEWAY_TIMEOUT,
-                "Deadline exceeded",
-                f"there was no answer within {seconds:g} seconds",
-            )
-        await respond(problem, scope["path"], {"Connection": "close"})(scope, receive, send)

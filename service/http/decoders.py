@@ -63,7 +63,7 @@ class Decoders:
             DeadlineExceededError: its turn did not come by the request's deadline.
             ClientDisconnect: the client is gone.
         """
-        return await while_connected(request, self._run(deadline(request), size, decode, *arguments))
+        return await while_connected(request, self._run(deadline(request.scope), size, decode, *arguments))
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
+from starlette.types import Scope
 
 from service.engine import (
     DeadlineExceededError,
@@ -15,7 +16,7 @@ from service.engine import (
     OverloadedError,
     UnknownModelError,
 )
-from service.http.problems import Problem, respond
+from service.http.problems import Problem, answer_errors, respond
 
 _KINDS: dict[type[Exception], tuple[int, str]] = {
     InvalidTensorsError: (400, "Invalid tensors"),
@@ -31,14 +32,14 @@ _KINDS: dict[type[Exception], tuple[int, str]] = {
 def install(app: FastAPI) -> None:
     """Make the application answer the engine's errors. Those that may be gone soon say when to come back."""
     for kind in _KINDS:
-        app.add_exception_handler(kind, _answer)
+        answer_errors(app, kind, _answer)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+def _answer(scope: Scope, error: Exception) -> Response:
     status, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
     headers = {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif isinstance(error, LaneDiedError):
         headers["Retry-After"] = "1"
-    return respond(Problem(status, title, str(error)), request.scope["path"], headers)
+    return respond(Problem(status, title, str(error)), scope["path"], headers)

@@ -14,17 +14,19 @@ from urllib.parse import quote
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.counts import RequestCounts
-from service.http.headers import header, secured
+from service.http.headers import RawHeaders, header, secured
 from service.http.problems import Problem, StatusProblem, respond
 from service.http.refusals import Refusal, Refusals, Refused
 
 log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_READ_BYTES = 2**16
+READ_BYTES = 2**16  # what a connection may hold of a body before it is asked for
+CLIENT_LEFT = 499  # nginx's number for it; nobody is left to read an answer
 _STARTS = {"http.response.start", "websocket.http.response.start"}
 
 _process = secrets.token_hex(12)  # ids tell requests apart and keep no secret: one random number is enough
@@ -53,8 +55,7 @@ class RequestContext:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        sent = header(scope, b"x-request-id")
-        request_id = sent.decode() if sent is not None and _SANE_ID.fullmatch(sent) else new_request_id()
+        request_id = self.enter(scope)
         path: str = scope["path"]
         started = time.perf_counter()
         status: int | None = None
@@ -63,16 +64,13 @@ class RequestContext:
             nonlocal status
             if message["type"] in _STARTS:
                 status = message["status"]
-                message["headers"] = secured(message.get("headers", ()), path)
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                message["headers"] = self.headers(message.get("headers", ()), path, request_id)
             await send(message)
 
-        # Nothing unbinds it: the server has a task for each request, and its own context.
-        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_more)
         except ClientDisconnect:
-            status = 499  # nginx's number for it; nobody is left to read an answer
+            status = CLIENT_LEFT
             self.refusals[Refusal.CLIENT_LEFT] += 1
         except asyncio.CancelledError:  # the server waits no longer; what else is cancelled does not get here
             if scope["type"] != "http":
@@ -88,20 +86,37 @@ class RequestContext:
         except Exception:
             if scope["type"] != "http":
                 raise
-            log.exception("request failed")
+            response = self.fail(path)
             if status is not None:  # too late for an answer: the server has to cut the connection
                 raise
-            problem = StatusProblem(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this request; its log has the details"
-            )
-            await respond(problem, path)(scope, receive, send_more)
+            await response(scope, receive, send_more)
         finally:
             if scope["type"] == "http" or status is not None:  # streams tell of themselves
-                seconds = time.perf_counter() - started
-                self.requests.add(scope, status, seconds)
-                self._log(scope, status, seconds)
+                self.leave(scope, status, started)
 
-    def _log(self, scope: Scope, status: int | None, seconds: float) -> None:
+    def enter(self, scope: Scope) -> str:
+        """A request has come: its id, which every line has that is logged from now on in this context.
+        Nothing unbinds it: each request has a context of its own.
+        """
+        sent = header(scope, b"x-request-id")
+        request_id = sent.decode() if sent is not None and _SANE_ID.fullmatch(sent) else new_request_id()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        return request_id
+
+    def headers(self, headers: RawHeaders, path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer, with those that all answers have."""
+        return [*secured(headers, path), (b"x-request-id", request_id.encode())]
+
+    def fail(self, path: str) -> Response:
+        """Log the exception that is being handled: the answer to a request that failed with it."""
+        log.exception("request failed")
+        detail = "the server failed at this request; its log has the details"
+        return respond(StatusProblem(HTTPStatus.INTERNAL_SERVER_ERROR, detail), path)
+
+    def leave(self, scope: Scope, status: int | None, started: float) -> None:
+        """A request has been answered, or has ended without an answer: count it, and log its line."""
+        seconds = time.perf_counter() - started
+        self.requests.add(scope, status, seconds)
         path = scope["path"]
         tell = log.debug if path.startswith("/v2/health/") else log.info
         key, client = scope.get("momentum.key"), scope.get("client")
@@ -137,7 +152,7 @@ class BodyLimit:
             await self._count(scope, receive, send)
         elif (length := int(header(scope, b"content-length") or 0)) > self.max_bytes:
             await self._refuse(self._too_large(str(length)), scope, receive, send)
-        elif length > _READ_BYTES:
+        elif length > READ_BYTES:
             await self._count(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -180,7 +195,7 @@ class BodyLimit:
             f"the body has {size} bytes",
             f"at most {self.max_bytes} bytes",
         )
-        return Refused(Refusal.BODY_TOO_LARGE, problem, {})
+        return Refused(Refusal.BODY_TOO_LARGE, problem, {"Connection": "close"})
 
     def _too_many(self) -> Refused:
         problem = Problem(
@@ -188,9 +203,7 @@ class BodyLimit:
             "Overloaded",
             f"the bodies of all requests together would have more than {self.all_bytes} bytes",
         )
-        return Refused(Refusal.BODIES, problem, {"Retry-After": "1"})
+        return Refused(Refusal.BODIES, problem, {"Connection": "close", "Retry-After": "1"})
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-        self.refusals[refused.reason] += 1
-        response = respond(refused.problem, scope["path"], {"Connection": "close"} | refused.headers)
-        await response(scope, receive, send)
+        await refused.response(scope, self.refusals)(scope, receive, send)

@@ -4,15 +4,18 @@ protocol says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+Answerer: TypeAlias = Callable[[Scope, Any], Response]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -102,27 +105,55 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Make the application answer its errors as problems. `RequestContext` answers uncaught ones."""
+    app.state.answerers = {}
+    answer_errors(app, Problem, _answer_problem)
+    answer_errors(app, HTTPException, _answer_http_exception)
+    answer_errors(app, RequestValidationError, _answer_invalid_request)
 
-    @app.exception_handler(Problem)
-    async def on_problem(request: Request, error: Problem) -> Response:
-        return respond(error, request.scope["path"])
 
-    @app.exception_handler(HTTPException)
-    async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        path = request.scope["path"]
-        detail, expected = error.detail, None
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            detail, expected = f"there is nothing at {path}", "a path listed at /docs"
-        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "")
-            detail, expected = f"{path} does not answer {request.method}", f"the method {allowed}"
-        return respond(StatusProblem(error.status_code, detail, expected), path, error.headers)
+def answer_errors(app: FastAPI, kind: type[Exception], answerer: Answerer) -> None:
+    """Make the application answer errors of a kind, whichever way a request takes through it.
 
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where, *names = first["loc"]
-        name = ".".join(str(part) for part in names)
-        detail = f"{where} parameter {name} is {first.get('input')!r}"
-        problem = Problem(422, "Invalid request", detail, f"{name}: {first['msg']}")
-        return respond(problem, request.scope["path"])
+    Args:
+        app: an application with problems installed.
+        kind: of the errors.
+        answerer: is given the request's scope and the error.
+    """
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return answerer(request.scope, error)
+
+    app.add_exception_handler(kind, handle)
+    app.state.answerers[kind] = answerer
+
+
+def answer_to(app: FastAPI, scope: Scope, error: Exception) -> Response:
+    """The answer to a request that ended in an error; the error itself is raised if there is none."""
+    answerers: Mapping[type, Answerer] = app.state.answerers
+    for kind in type(error).__mro__:
+        if kind in answerers:
+            return answerers[kind](scope, error)
+    raise error
+
+
+def _answer_problem(scope: Scope, error: Problem) -> Response:
+    return respond(error, scope["path"])
+
+
+def _answer_http_exception(scope: Scope, error: HTTPException) -> Response:
+    path = scope["path"]
+    detail, expected = error.detail, None
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail, expected = f"there is nothing at {path}", "a path listed at /docs"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail, expected = f"{path} does not answer {scope['method']}", f"the method {allowed}"
+    return respond(StatusProblem(error.status_code, detail, expected), path, error.headers)
+
+
+def _answer_invalid_request(scope: Scope, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    where, *names = first["loc"]
+    name = ".".join(str(part) for part in names)
+    detail = f"{where} parameter {name} is {first.get('input')!r}"
+    return respond(Problem(422, "Invalid request", detail, f"{name}: {first['msg']}"), scope["path"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.http.date import Date
+from service.http.direct import Direct, Exchange, Way
 from service.http.headers import secured
 from service.http.middleware import new_request_id
 from service.http.problems import StatusProblem, respond
@@ -21,6 +25,8 @@ _LONGEST_HEAD = 2**16  # bytes, of trailers too; what arrives in one piece with 
 _PROBES = b"/v2/health/"
 _SPARE_CONNECTIONS = 8  # for probes
 _MUCH = 2**63  # bytes
+_TOGETHER_SECONDS = 0.05  # many clients send head and body by two writes
+_CLOSE = (b"connection", b"close")
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -35,6 +41,8 @@ class HTTPProtocol(HttpToolsProtocol):
             what is left for the rest of a body that was answered without being read.
         answer_seconds: how long a client may take nothing of an answer.
         refusals: where these are counted.
+        direct: answers requests that have arrived whole, if it can.
+        date: of the answers.
     """
 
     def __init__(
@@ -44,15 +52,20 @@ class HTTPProtocol(HttpToolsProtocol):
         head_seconds: float,
         answer_seconds: float,
         refusals: Refusals,
+        direct: Direct | None,
+        date: Date,
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
         self.url = b""
-        self._date = Date(self.server_state)
+        self._date = date
         self._most_connections = connections
         self._head_seconds = head_seconds
         self._answer_seconds = answer_seconds
         self._refusals = refusals
+        self._direct = direct
+        self._arriving: _Request | None = None  # its body is
+        self._exchange: Exchange | None = None
         self._in_head = True  # what arrives next is a head's
         self._head_size = 0  # bytes since the last ones that were a body's: of a head, or of trailers
         self._spare = False  # only probes may use this connection
@@ -76,6 +89,9 @@ class HTTPProtocol(HttpToolsProtocol):
         self._stop_awaiting()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
+        self._begin_late()  # it is seen off like others
+        if self._exchange is not None:
+            self._exchange.disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -107,7 +123,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._last_words is not None:
             return
         before = self.cycle
-        self._date.renew()
+        self.server_state.default_headers = self._date.headers()
         super().on_headers_complete()
         if self.cycle is not before:  # else it is a WebSocket's handshake
             self._unanswered += 1
@@ -122,8 +138,65 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_size = 0
-        if self._last_words is None:
-            super().on_message_complete()
+        if self._last_words is not None:
+            return
+        super().on_message_complete()
+        if (arriving := self._arriving) is not None and not arriving.cycle.more_body:
+            self._stop_arriving()
+            self._begin(arriving)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Uvicorn calls this for each request when the one before it has been answered."""
+        way = None
+        if self._direct is not None and not self.flow.write_paused:
+            way = self._direct.find(cycle.scope)  # type: ignore[arg-type]
+        if self._direct is None or way is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        request = _Request(cycle, app, self._direct, way)
+        if cycle.more_body:
+            request.timer = self.loop.call_later(_TOGETHER_SECONDS, self._begin_late)
+            self._arriving = request
+        else:
+            self._begin(request)
+
+    def _stop_arriving(self) -> None:
+        if self._arriving is not None and self._arriving.timer is not None:
+            self._arriving.timer.cancel()
+        self._arriving = None
+
+    def _begin_late(self) -> None:
+        """A body that takes its time needs a task."""
+        if (late := self._arriving) is not None:
+            self._stop_arriving()
+            super()._start_asgi_task(late.cycle, late.app)
+
+    def _begin(self, request: _Request) -> None:
+        """Answer a request directly, if its shortcut takes it."""
+        cycle, shortcut = request.cycle, request.way.shortcut
+        body = bytes(cycle.body)
+        if not shortcut.takes(cycle.scope, body):  # type: ignore[arg-type]
+            super()._start_asgi_task(cycle, request.app)
+            return
+        cycle.body = bytearray()
+        self._exchange = Exchange(request.direct, cycle.scope, partial(self._answer, cycle))  # type: ignore[arg-type]
+        self._exchange.begin(request.way, body)
+
+    def _answer(self, cycle: RequestResponseCycle, response: Response) -> None:
+        """Send the answer to what was begun, and go on as uvicorn does after one."""
+        self._exchange = None
+        headers = [*cycle.default_headers, *response.raw_headers]
+        if _CLOSE in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers.append(_CLOSE)
+        lines = [name + b": " + value for name, value in headers]
+        content = STATUS_LINE[response.status_code] + b"\r\n".join([*lines, b"", bytes(response.body)])
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(content)
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self._unanswered -= 1
@@ -212,6 +285,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._stop_awaiting()
         if self.transport.is_closing() or self._last_words is not None:
             return
+        self._stop_arriving()
         self._refusals[reason] += 1
         path = self.url.decode("latin-1")
         with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
@@ -239,6 +313,24 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._last_words and not self.transport.is_closing():
             self.transport.write(self._last_words)
         self.transport.close()
+
+
+@dataclass(slots=True)
+class _Request:
+    """One that may be answered directly.
+
+    Attributes:
+        cycle: uvicorn's account of it.
+        app: answers it with a task.
+        direct, way: answer it without.
+        timer: after which its body has taken too long for that.
+    """
+
+    cycle: RequestResponseCycle
+    app: Any
+    direct: Direct
+    way: Way
+    timer: asyncio.TimerHandle | None = None
 
 
 class _HeadWithBody:

@@ -6,7 +6,10 @@ from collections import Counter
 from enum import StrEnum
 from typing import TypeAlias
 
-from service.http.problems import Problem
+from starlette.responses import Response
+from starlette.types import Scope
+
+from service.http.problems import Problem, respond
 
 
 class Refusal(StrEnum):
@@ -45,3 +48,8 @@ class Refused(Exception):  # noqa: N818 - it ends in a problem
         self.reason = reason
         self.problem = problem
         self.headers = headers
+
+    def response(self, scope: Scope, refusals: Refusals) -> Response:
+        """Count it: the answer."""
+        refusals[self.reason] += 1
+        return respond(self.problem, scope["path"], self.headers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -14,7 +15,30 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+Answered: TypeAlias = Response | Exception
+Done: TypeAlias = Callable[[Answered], None]
+Leave: TypeAlias = Callable[[], object]
+Begin: TypeAlias = Callable[[Scope, bytes, Done], Leave]
+
 _UNWATCHED_SECONDS = 0.05
+
+
+def _takes_all(_: Scope, __: bytes) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """An endpoint that calls back, and needs no task.
+
+    Attributes:
+        begin: is given the scope and the whole body, raises what is wrong with the request at once, and
+            returns what is to be called when nobody waits for the answer any more.
+        takes: whether it answers a request; else the endpoint does.
+    """
+
+    begin: Begin
+    takes: Callable[[Scope, bytes], bool] = _takes_all
 
 
 class BareRoute(APIRoute):
@@ -22,12 +46,17 @@ class BareRoute(APIRoute):
     no dependencies, no validation, no serialization. Path parameters are in `request.path_params`, as text.
     What the documentation is to say of parameters and body goes into `openapi_extra`.
 
+    With a shortcut it needs no task for what arrives whole: see `Direct`.
+
     It has to be one of the application's own routes (`add`): a router that is included makes its own way to
     the endpoint.
     """
 
-    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+    def __init__(
+        self, path: str, endpoint: Endpoint, shortcut: Shortcut | None = None, **options: Any
+    ) -> None:
         super().__init__(path, endpoint, **options)
+        self.shortcut = shortcut
         self.bare_endpoint = endpoint
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,9 +66,45 @@ class BareRoute(APIRoute):
         self.app = app
 
     @classmethod
-    def add(cls, app: FastAPI, path: str, endpoint: Endpoint, **options: Any) -> None:
+    def add(
+        cls, app: FastAPI, path: str, endpoint: Endpoint, shortcut: Shortcut | None = None, **options: Any
+    ) -> None:
         """Give the application such a route. Routes are tried in their order: add the busiest first."""
-        app.router.routes.append(cls(path, endpoint, **options))
+        app.router.routes.append(cls(path, endpoint, shortcut, **options))
+
+
+async def answer(begin: Begin, scope: Scope, body: bytes) -> Response:
+    """Wait for an endpoint that calls back. Cancelling the wait tells it that nobody waits."""
+    answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Answered) -> None:
+        if answered.done():  # cancelled, which is about to be noticed below
+            return
+        if isinstance(answer, Exception):
+            answered.set_exception(answer)
+        else:
+            answered.set_result(answer)
+
+    leave = begin(scope, body, done)
+    del body  # what has to wait of it, the endpoint keeps
+    try:
+        return await answered
+    except asyncio.CancelledError:
+        leave()
+        raise
+
+
+def in_task(work: Coroutine[Any, Any, Response], done: Done) -> Leave:
+    """The rest of an endpoint that calls back, where that has to wait for several things."""
+    task = asyncio.get_running_loop().create_task(work)
+
+    def ended(task: asyncio.Task[Response]) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            done(error if isinstance(error, Exception) else task.result())
+
+    task.add_done_callback(ended)
+    return task.cancel
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

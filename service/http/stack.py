@@ -14,8 +14,9 @@ from service.http.access import AccessControl
 from service.http.application import Application, ShortWay
 from service.http.counts import RequestCounts
 from service.http.deadline import TIMEOUT, RequestDeadline
+from service.http.direct import Direct
 from service.http.keys import Keys
-from service.http.middleware import BodyLimit, RequestContext
+from service.http.middleware import READ_BYTES, BodyLimit, RequestContext
 from service.http.refusals import Refusals
 from service.http.routes import BareRoute
 from service.settings import Settings
@@ -43,8 +44,10 @@ def build(
     front: ASGIApp = ShortWay(app, [] if traced else bare)
     # from the inside out
     front = BodyLimit(front, settings.max_body_bytes, settings.max_bodies_bytes, refusals)
-    front = RequestDeadline(front, settings.request_seconds, settings.max_request_seconds, refusals)
-    front = AccessControl(
+    front = deadlines = RequestDeadline(
+        front, settings.request_seconds, settings.max_request_seconds, refusals
+    )
+    front = access = AccessControl(
         front,
         keys,
         settings.cors_origins,
@@ -60,6 +63,11 @@ def build(
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", TIMEOUT, _LENGTH],
             expose_headers=["X-Request-ID", "Retry-After", _LENGTH],
         )
+    context = RequestContext(front, refusals, requests)
+    # What is traced, or asked by pages of elsewhere, needs layers that only ASGI has.
+    plain = not (traced or settings.cors_origins)
+    longest = min(READ_BYTES, settings.max_body_bytes)
+    direct = Direct(app, bare, context, access, deadlines, longest) if plain else None
     # Without Starlette's outermost layer: what nothing else caught is answered by `RequestContext`.
     app.middleware_stack = cast(ServerErrorMiddleware, app.build_middleware_stack()).app
-    return Application(app, RequestContext(front, refusals, requests))
+    return Application(app, context, direct)

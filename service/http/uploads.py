@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
+from service.http.headers import header
 from service.http.problems import Problem
 from service.http.words import quote
 
@@ -13,9 +15,10 @@ from service.http.words import quote
 UNTYPED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
-def media_type(request: Request) -> str:
+def media_type(scope: Scope) -> str:
     """The body's media type, in lower case and without parameters; empty if the client does not say."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    sent = header(scope, b"content-type") or b""
+    return sent.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def refuse_compressed(request: Request) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
+from starlette.types import Scope
 
 from service.engine import Engine
-from service.http.problems import StatusProblem, respond
-from service.http.routes import BareRoute, Endpoint
+from service.http.problems import StatusProblem, answer_errors, respond
+from service.http.routes import BareRoute, Endpoint, Shortcut
 from service.streams.sequences import InterruptedSequenceError, SequenceError, Sequences
 from service.v2 import openapi
 from service.v2.errors import InvalidRequestError
@@ -46,6 +47,7 @@ def install(app: FastAPI, engine: Engine, sequences: Sequences) -> None:
             openapi.INFER_RESPONSES,
             openapi.INFER_BODY,
             openapi.HEADER_LENGTH,
+            shortcut=Shortcut(inference.begin),
         )
     _add(app, "/v2", models.server, "What server is this?", openapi.answers(ServerMetadata))
     _add(app, "/v2/models/stats", models.all_statistics, "What have all models done?", openapi.answers(None))
@@ -73,12 +75,12 @@ def install(app: FastAPI, engine: Engine, sequences: Sequences) -> None:
         _add(app, f"/v2/repository/{path}", endpoint, summary, responses, openapi.REPOSITORY_BODY)
 
     for kind in _STATUSES:
-        app.add_exception_handler(kind, _refuse)
+        answer_errors(app, kind, _refuse)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+def _refuse(scope: Scope, error: Exception) -> Response:
     status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    return respond(StatusProblem(status, str(error)), request.scope["path"])
+    return respond(StatusProblem(status, str(error)), scope["path"])
 
 
 def _add(
@@ -89,6 +91,7 @@ def _add(
     responses: dict[int | str, dict[str, Any]],
     body: dict[str, Any] | None = None,
     *headers: dict[str, Any],
+    shortcut: Shortcut | None = None,
 ) -> None:
     """An endpoint: GET, or POST if it has a body."""
     described: dict[str, Any] = {"parameters": [*openapi.path_parameters(path), *headers]}
@@ -98,6 +101,7 @@ def _add(
         app,
         path,
         endpoint,
+        shortcut,
         methods=["GET" if body is None else "POST"],
         tags=["models"],
         summary=summary,

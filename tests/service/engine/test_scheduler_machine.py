@@ -18,7 +18,7 @@ from service.engine.errors import (
     LaneDiedError,
     OverloadedError,
 )
-from service.engine.scheduler import Batch, Limits, Scheduler
+from service.engine.scheduler import MARGIN, Batch, Limits, Scheduler
 from tests.service.engine.fakes import POISON, FakeClock, FakeSession, Watch, fake_model, sums
 
 LANES = 2
@@ -82,14 +82,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         return None
 
     def expected_end(self, request: Request) -> float:
-        """When a new request will have been run, with what goes before it, as far as the pace tells."""
+        """When a new request will have been run, with what goes before it, if it goes slower than the pace
+        tells by as much as is allowed for.
+        """
         ahead = [other for other in self.scheduler.queue if other.priority <= request.priority]
         seconds = sum(other.seconds * (1 - other.taken / other.rows) for other in ahead)
         rest = sum(max(0.0, batch.begun + batch.seconds - self.clock.now) for batch in self.lanes)
         rest += sum(batch.seconds for batch in self.ahead)
         batch = max(request.rows, ROWS) * self.layout.pace(request.size).seconds
         takes = request.seconds if seconds < batch - 1e-9 else batch
-        return self.clock.now + (seconds + rest) / LANES + takes
+        return self.clock.now + MARGIN * ((seconds + rest) / LANES + takes)
 
     def next(self, behind: Batch | None = None) -> Batch | None:
         self.paces = {size: self.layout.pace(size).seconds for size in (3, 4)}

@@ -6,8 +6,6 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from uvicorn.server import ServerState
-
 from service.http.date import Date
 
 
@@ -20,8 +18,7 @@ def test_answers_have_the_date_also_after_a_rest(small_server: Any) -> None:
 
 
 def test_the_clock_may_jump(monkeypatch: Any) -> None:
-    state = ServerState()
-    date = Date(state)
+    date = Date()
     for now, told in (
         (1000.9, "16:40"),
         (1001.0, "16:41"),
@@ -30,6 +27,5 @@ def test_the_clock_may_jump(monkeypatch: Any) -> None:
         (999, "16:39"),
     ):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        date.renew()
-        ((_, header),) = state.default_headers
+        ((_, header),) = date.headers()
         assert header.decode().endswith(f"{told} GMT"), now

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from service.engine import LaneDiedError
-from service.http import failures
+from service.http import failures, problems
 from tests.service.faults.launcher import Fault
 from tests.service.faults.load import question, wait_until
 
@@ -21,6 +21,7 @@ PIXELS = {"pixels": [0, 1] * 392}
 @pytest.mark.parametrize("path", ["/v1/x", "/v2/x"])
 def test_what_a_dead_lane_ran_may_be_tried_again(path: str) -> None:
     app = FastAPI()
+    problems.install(app)
     failures.install(app)
 
     @app.get(path)

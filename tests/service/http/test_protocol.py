@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.http.date import Date
 from service.http.protocol import HTTPProtocol
 from service.http.refusals import Refusal
 from tests.service.faults.load import wait_until
@@ -324,6 +325,8 @@ def test_who_takes_it_slowly_is_not() -> None:
         head_seconds=20,
         answer_seconds=60,
         refusals=refusals,
+        direct=None,
+        date=Date(),
     )
     protocol.connection_made(transport)
 
