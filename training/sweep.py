@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -72,20 +73,40 @@ def main(arguments: Sequence[str]) -> int:
         metavar="SECONDS",
         help="a trial whose machine says nothing for so long is lost, and made up for (default: %(default)s)",
     )
+    parser.add_argument("--ray", type=int, metavar="WORKERS", help="so many on a Ray cluster share the work")
+    parser.add_argument("--ray-cpus", type=int, metavar="N", help="a worker's (default: 1 a process)")
+    parser.add_argument("--ray-gpus", type=float, metavar="N", help="a worker's (default: 1 a process, or 0)")
     options, rest = parser.parse_known_args(arguments)
     ranges = {name: tuple(getattr(options, name)) for name in NAMES if getattr(options, name)}
     out = options.out or Path("runs") / f"sweep-{options.config.stem}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         recipe = read_recipe(options.config, ranges)
-        sweep = Sweep(recipe, ranges, rest, out, options.seed, options.prune_after, options.patience)
-        sweep.run(options.trials)
+        settings = {name: getattr(options, name) for name in ("seed", "prune_after", "patience")}
+        make = partial(Sweep, recipe, ranges, rest, **settings)
+        if options.ray is None:
+            sweep = make(folder=out)
+            sweep.work(options.trials)
+        else:
+            sweep = _on_ray(make, out, options)
+        sweep.conclude()
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _on_ray(make: Callable[..., Sweep], folder: Path, options: argparse.Namespace) -> Sweep:
+    """The sweep, after its workers on Ray have done the work."""
+    try:
+        from training import ray_sweep
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise SweepError("--ray needs Ray: in the project's folder, pip install -e '.[ray]'") from error
+    return ray_sweep.run(make, folder, options.trials, options.ray, options.ray_cpus, options.ray_gpus)
 
 
 def read_recipe(path: Path, ranges: dict[str, tuple[float, float]]) -> Recipe:
@@ -185,15 +206,18 @@ class Sweep:
             raise SweepError(f"{folder} has a sweep with other settings: choose another --out, or remove it")
         self.study.set_user_attr("settings", settings)
 
-    def run(self, trials: int) -> None:
-        """Train until the study has so many trials, whoever trained them, and write its tables.
+    def work(self, trials: int) -> None:
+        """Train until the study has so many trials, whoever trained them."""
+        while (trial := self._claim(trials)) is not None:
+            self._train(trial)
+            self._write()
+
+    def conclude(self) -> None:
+        """Write the tables, and show what is best.
 
         Raises:
             SweepError: no trial was finished.
         """
-        while (trial := self._claim(trials)) is not None:
-            self._train(trial)
-            self._write()
         self._write()
         if not self._finished():
             raise SweepError(f"no trial was finished: {self.folder}/trial-*/output.txt say why")
@@ -201,6 +225,11 @@ class Sweep:
         found = ", ".join(f"{name} {value:.4g}" for name, value in best.params.items())
         print(f"best of {len(self._counted())}: trial {best.number}, {found}: {self.metric} {best.value:.4f}")
         print(f"{self.folder / 'trials.csv'}\n{self.folder / 'best.yaml'}")
+
+    def results(self) -> dict[int, str]:
+        """A line for each trial that was trained, by number, whoever trained it."""
+        trials = [trial for trial in self._counted() if trial.state.is_finished()]
+        return {trial.number: trial.user_attrs["line"] for trial in trials if "line" in trial.user_attrs}
 
     def _counted(self) -> list[FrozenTrial]:
         """All but the lost."""
@@ -313,17 +342,19 @@ class Sweep:
             finally:
                 process.kill()
                 process.wait()
+        value = None
         if status != 0 or best is None:
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            result = f"failed with exit status {status}, see {run / 'output.txt'}"
+            state, result = TrialState.FAIL, f"failed with exit status {status}, see {run / 'output.txt'}"
         elif pruned:
-            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            result = f"{self.metric} {best:.4f}, pruned"
+            state, result = TrialState.PRUNED, f"{self.metric} {best:.4f}, pruned"
         else:
-            self.study.tell(trial, best, skip_if_finished=True)
-            result = f"{self.metric} {best:.4f}"
+            state, result, value = TrialState.COMPLETE, f"{self.metric} {best:.4f}", best
         found = ", ".join(f"{name} {value:.4g}" for name, value in trial.params.items())
-        print(f"trial {trial.number}: {found}: {result}", flush=True)
+        line = f"trial {trial.number}: {found}: {result}"
+        with suppress(UpdateFinishedTrialError):  # as above
+            trial.set_user_attr("line", line)
+        self.study.tell(trial, value, state, skip_if_finished=True)
+        print(line, flush=True)
 
     def _follow(self, trial: Trial, channel: socket.socket) -> tuple[float | None, bool]:
         """Take a training's reports until it ends: the best value, and whether it was told to stop."""
@@ -354,9 +385,8 @@ class Sweep:
                 seconds = f"{trial.duration.total_seconds():.1f}" if trial.duration else ""
                 state = trial.state.name.lower()
                 rows.append([trial.number, *params, state, best, len(trial.intermediate_values), seconds])
-        beside = (
-            self.folder / f".trials.{platform.node()}.{os.getpid()}"
-        )  # then into place: several may write
+        # then into place: several may write
+        beside = self.folder / f".trials.{platform.node()}.{os.getpid()}"
         with beside.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
         beside.replace(self.folder / "trials.csv")
