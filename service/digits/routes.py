@@ -20,7 +20,7 @@ from service.engine.batching import Answer as EngineAnswer
 from service.http.deadline import deadline
 from service.http.headers import header
 from service.http.problems import Problem, documented
-from service.http.routes import BareRoute, Done, Leave, Shortcut, while_connected
+from service.http.routes import BareRoute, Done, Leave, Shortcut, rendered, while_connected
 from service.http.uploads import UNTYPED, form_file, media_type, read_body, refuse_compressed
 from service.settings import Settings
 
@@ -187,8 +187,11 @@ def begin(scope: Scope, body: bytes, done: Done) -> Leave:
     del body
     inputs, outputs = _question(asked, None)
 
+    def render(answers: dict[str, Tensor]) -> Response:
+        return _respond(asked, model, answers, None, started)
+
     def answered(answers: EngineAnswer) -> None:
-        done(answers if isinstance(answers, Exception) else _respond(asked, model, answers, None, started))
+        rendered(done, answers, render)
 
     request = state.engine.submit(model, inputs, outputs, answered, deadline=deadline(scope))
     return partial(state.engine.cancel, request)

@@ -273,7 +273,7 @@ class Scheduler:
         """
         ahead = self.queue.seconds(request.priority)
         backlog = (ahead + self._rest(now)) / self._lanes
-        if not ahead or now + backlog + ahead + request.seconds <= deadline:  # at once, most often
+        if not ahead or now + MARGIN * (backlog + ahead + request.seconds) <= deadline:  # at once, most often
             return
         batch = request.layout.seconds(request.rows, request.size)
         takes = request.seconds if ahead < batch else batch

@@ -10,12 +10,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.headers import header
+from service.http.middleware import since_arrival
 from service.http.problems import Problem, StatusProblem, respond
 from service.http.refusals import Refusal, Refusals, Refused
 
 TIMEOUT = "X-Request-Timeout"
 _HEADER = TIMEOUT.lower().encode()
-_ARRIVED = "momentum.arrived"
 _DEADLINE = "momentum.deadline"
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,30})?(e-[0-9]{1,3})?")  # as programs write a number
 GRACE_SECONDS = 5  # for an answer that is being computed
@@ -27,11 +27,6 @@ def deadline(scope: Scope) -> float:
     """
     when: float = scope[_DEADLINE]
     return when
-
-
-def arrived(scope: Scope) -> None:
-    """The request's head is there now, though nobody looks at it yet."""
-    scope[_ARRIVED] = asyncio.get_running_loop().time()
 
 
 class RequestDeadline:
@@ -105,9 +100,7 @@ class RequestDeadline:
             Problem: what it says is no time that it may have.
         """
         seconds = self._seconds(header(scope, _HEADER))
-        if _ARRIVED not in scope:
-            arrived(scope)
-        scope[_DEADLINE] = scope[_ARRIVED] + seconds
+        scope[_DEADLINE] = asyncio.get_running_loop().time() + seconds - since_arrival(scope)
         return seconds
 
     def refuse(self, scope: Scope, seconds: float) -> Response:

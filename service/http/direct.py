@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from service.http.access import AccessControl
-from service.http.deadline import GRACE_SECONDS, RequestDeadline, arrived, deadline
-from service.http.headers import header
-from service.http.middleware import CLIENT_LEFT, RequestContext
-from service.http.problems import Problem, answer_to, respond
+from service.http.deadline import GRACE_SECONDS, RequestDeadline, deadline
+from service.http.headers import content_length, header
+from service.http.middleware import CLIENT_LEFT, RequestContext, arrived
+from service.http.problems import answer_to
 from service.http.refusals import Refusal, Refused
 from service.http.routes import Answered, BareRoute, Leave, Shortcut
 
@@ -74,7 +73,7 @@ class Direct:
             if method in methods and (match := pattern.match(path)):
                 if header(scope, b"expect") is not None or header(scope, b"transfer-encoding") is not None:
                     return None
-                if int(header(scope, b"content-length") or 0) > self._longest:
+                if content_length(scope) > self._longest:
                     return None
                 scope["app"] = self.app
                 scope["path_params"] = match.groupdict()
@@ -92,13 +91,12 @@ class Exchange:
         send: is called with the answer, unless the client leaves before.
     """
 
-    __slots__ = ("_context", "_direct", "_id", "_leave", "_scope", "_send", "_started", "_timer")
+    __slots__ = ("_context", "_direct", "_id", "_leave", "_scope", "_send", "_timer")
 
     def __init__(self, direct: Direct, scope: Scope, send: Callable[[Response], None]) -> None:
         self._direct = direct
         self._scope = scope
         self._send: Callable[[Response], None] | None = send  # None when it has ended
-        self._started = time.perf_counter()
         self._context = contextvars.Context()  # what is logged of the request has its id
         self._id = self._context.run(direct.context.enter, scope)
         self._leave: Leave | None = None
@@ -110,43 +108,47 @@ class Exchange:
 
     def disconnect(self) -> None:
         """The client has left."""
+        self._stop()
         if self._end() is not None:
-            self._stop()
             self._direct.context.refusals[Refusal.CLIENT_LEFT] += 1
-            self._context.run(self._direct.context.leave, self._scope, CLIENT_LEFT, self._started)
+            self._context.run(self._direct.context.leave, self._scope, CLIENT_LEFT)
 
     def _begin(self, way: Way, body: bytes) -> None:
         direct, scope = self._direct, self._scope
+        loop = asyncio.get_running_loop()
         try:
             direct.access.admit(scope)
             seconds = direct.deadlines.set(scope)
             scope["route"] = way.route
             self._leave = way.shortcut.begin(scope, body, self._done)
         except Refused as refused:
-            self._answer(refused.response(scope, direct.access.refusals))
+            # Not within the parser's callback: the connection is not ready for an answer, or another request.
+            loop.call_soon(self._done, refused.response(scope, direct.access.refusals))
         except Exception as error:
-            self._answer(error)
+            loop.call_soon(self._done, error)
         else:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(deadline(scope) + GRACE_SECONDS, self._give_up, seconds)
+            self._timer = loop.call_at(deadline(scope) + GRACE_SECONDS, self._late, seconds)
 
     def _done(self, answered: Answered) -> None:
         self._context.run(self._answer, answered)
 
-    def _give_up(self, seconds: float) -> None:
+    def _late(self, seconds: float) -> None:
         """It is stuck, or it would have been answered by now."""
         self._stop()
         self._answer(self._direct.deadlines.refuse(self._scope, seconds))
 
     def _stop(self) -> None:
+        """Tell who works on it that nobody waits."""
         if self._leave is not None:
             self._leave()
 
     def _end(self) -> Callable[[Response], None] | None:
         """End the waiting: what sends the answer, None if there was one."""
         send, self._send = self._send, None
-        if send is not None and self._timer is not None:
+        self._leave = None  # it leads back here, and the collector is slow to free what does
+        if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         return send
 
     def _answer(self, answered: Answered) -> None:
@@ -157,8 +159,6 @@ class Exchange:
         path = scope["path"]
         if isinstance(answered, Response):
             response = answered
-        elif isinstance(answered, Problem):
-            response = respond(answered, path)
         else:
             try:
                 response = answer_to(direct.app, scope, answered)
@@ -166,4 +166,4 @@ class Exchange:
                 response = direct.context.fail(path)
         response.raw_headers = direct.context.headers(response.raw_headers, path, self._id)
         send(response)
-        direct.context.leave(scope, response.status_code, self._started)
+        direct.context.leave(scope, response.status_code)

@@ -33,6 +33,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def content_length(scope: Scope) -> int:
+    """Of the body, bytes; 0 if the request does not say. The parser has seen to it that it is a number."""
+    # Python reads no number of thousands of digits, be they zeros.
+    return int((header(scope, b"content-length") or b"").lstrip(b"0") or b"0")
+
+
 def secured(headers: RawHeaders, path: str) -> list[tuple[bytes, bytes]]:
     """An answer's headers, with those that tell browsers what not to do with it."""
     headers = [*headers, *_ALWAYS]

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.counts import RequestCounts
-from service.http.headers import RawHeaders, header, secured
+from service.http.headers import RawHeaders, content_length, header, secured
 from service.http.problems import Problem, StatusProblem, respond
 from service.http.refusals import Refusal, Refusals, Refused
 
@@ -29,8 +29,20 @@ READ_BYTES = 2**16  # what a connection may hold of a body before it is asked fo
 CLIENT_LEFT = 499  # nginx's number for it; nobody is left to read an answer
 _STARTS = {"http.response.start", "websocket.http.response.start"}
 
+_ARRIVED = "momentum.arrived"
+
 _process = secrets.token_hex(12)  # ids tell requests apart and keep no secret: one random number is enough
 _numbers = itertools.count(1)
+
+
+def arrived(scope: Scope) -> None:
+    """A request's head is there, though it may be looked at later: its time counts from the first call."""
+    scope.setdefault(_ARRIVED, time.perf_counter())
+
+
+def since_arrival(scope: Scope) -> float:
+    """Seconds since then."""
+    return time.perf_counter() - float(scope.get(_ARRIVED, time.perf_counter()))
 
 
 def new_request_id() -> str:
@@ -57,7 +69,6 @@ class RequestContext:
             return
         request_id = self.enter(scope)
         path: str = scope["path"]
-        started = time.perf_counter()
         status: int | None = None
 
         async def send_more(message: Message) -> None:
@@ -92,12 +103,13 @@ class RequestContext:
             await response(scope, receive, send_more)
         finally:
             if scope["type"] == "http" or status is not None:  # streams tell of themselves
-                self.leave(scope, status, started)
+                self.leave(scope, status)
 
     def enter(self, scope: Scope) -> str:
         """A request has come: its id, which every line has that is logged from now on in this context.
         Nothing unbinds it: each request has a context of its own.
         """
+        arrived(scope)
         sent = header(scope, b"x-request-id")
         request_id = sent.decode() if sent is not None and _SANE_ID.fullmatch(sent) else new_request_id()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -113,9 +125,9 @@ class RequestContext:
         detail = "the server failed at this request; its log has the details"
         return respond(StatusProblem(HTTPStatus.INTERNAL_SERVER_ERROR, detail), path)
 
-    def leave(self, scope: Scope, status: int | None, started: float) -> None:
+    def leave(self, scope: Scope, status: int | None) -> None:
         """A request has been answered, or has ended without an answer: count it, and log its line."""
-        seconds = time.perf_counter() - started
+        seconds = since_arrival(scope)
         self.requests.add(scope, status, seconds)
         path = scope["path"]
         tell = log.debug if path.startswith("/v2/health/") else log.info
@@ -150,7 +162,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
         elif header(scope, b"transfer-encoding") is not None:
             await self._count(scope, receive, send)
-        elif (length := int(header(scope, b"content-length") or 0)) > self.max_bytes:
+        elif (length := content_length(scope)) > self.max_bytes:
             await self._refuse(self._too_large(str(length)), scope, receive, send)
         elif length > READ_BYTES:
             await self._count(scope, receive, send)

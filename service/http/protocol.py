@@ -66,6 +66,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._direct = direct
         self._arriving: _Request | None = None  # its body is
         self._exchange: Exchange | None = None
+        self._writer: _HeadWithBody
         self._in_head = True  # what arrives next is a head's
         self._head_size = 0  # bytes since the last ones that were a body's: of a head, or of trailers
         self._spare = False  # only probes may use this connection
@@ -78,6 +79,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._writer = _HeadWithBody(transport, self.loop)
         beyond = len(self.connections) - self._most_connections
         self._spare = beyond > 0
         if beyond > _SPARE_CONNECTIONS:
@@ -90,8 +92,9 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         self._begin_late()  # it is seen off like others
-        if self._exchange is not None:
-            self._exchange.disconnect()
+        if (exchange := self._exchange) is not None:
+            self._exchange = None
+            exchange.disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +130,7 @@ class HTTPProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before:  # else it is a WebSocket's handshake
             self._unanswered += 1
-            self.cycle.transport = _HeadWithBody(self.transport, self.loop)  # type: ignore[assignment]
+            self.cycle.transport = self._writer  # type: ignore[assignment]
             self.cycle.keep_alive &= not self._spare
 
     def on_body(self, body: bytes) -> None:
@@ -193,12 +196,14 @@ class HTTPProtocol(HttpToolsProtocol):
         lines = [name + b": " + value for name, value in headers]
         content = STATUS_LINE[response.status_code] + b"\r\n".join([*lines, b"", bytes(response.body)])
         cycle.response_started = cycle.response_complete = True
+        cycle.on_response = _nothing  # it leads back here, and the collector is slow to free what does
         self.transport.write(content)
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
+        self._writer.flush()  # before anything else is written
         self._unanswered -= 1
         super().on_response_complete()
         if self._last_words is not None and not self._answering():
@@ -315,6 +320,10 @@ class HTTPProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class _Request:
     """One that may be answered directly.
@@ -351,15 +360,16 @@ class _HeadWithBody:
             self._transport.write(head + data)
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
             self._head = data
-            self._loop.call_soon(self._flush)  # for a body that is not there yet
+            self._loop.call_soon(self.flush)  # for a body that is not there yet
         else:
             self._transport.write(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send a head that no body follows."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
+
+from service.engine import Tensor
+from service.engine.batching import Answer
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -29,11 +33,12 @@ def _takes_all(_: Scope, __: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """An endpoint that calls back, and needs no task.
+    """An endpoint that calls back, and needs no task. Its answers are whole: no streams, no background work.
 
     Attributes:
         begin: is given the scope and the whole body, raises what is wrong with the request at once, and
-            returns what is to be called when nobody waits for the answer any more.
+            returns what is to be called when nobody waits for the answer any more. It calls back when it has
+            returned, not before.
         takes: whether it answers a request; else the endpoint does.
     """
 
@@ -77,13 +82,13 @@ async def answer(begin: Begin, scope: Scope, body: bytes) -> Response:
     """Wait for an endpoint that calls back. Cancelling the wait tells it that nobody waits."""
     answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-    def done(answer: Answered) -> None:
+    def done(outcome: Answered) -> None:
         if answered.done():  # cancelled, which is about to be noticed below
             return
-        if isinstance(answer, Exception):
-            answered.set_exception(answer)
+        if isinstance(outcome, Exception):
+            answered.set_exception(outcome)
         else:
-            answered.set_result(answer)
+            answered.set_result(outcome)
 
     leave = begin(scope, body, done)
     del body  # what has to wait of it, the endpoint keeps
@@ -96,7 +101,8 @@ async def answer(begin: Begin, scope: Scope, body: bytes) -> Response:
 
 def in_task(work: Coroutine[Any, Any, Response], done: Done) -> Leave:
     """The rest of an endpoint that calls back, where that has to wait for several things."""
-    task = asyncio.get_running_loop().create_task(work)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
 
     def ended(task: asyncio.Task[Response]) -> None:
         if not task.cancelled():
@@ -104,7 +110,21 @@ def in_task(work: Coroutine[Any, Any, Response], done: Done) -> Leave:
             done(error if isinstance(error, Exception) else task.result())
 
     task.add_done_callback(ended)
-    return task.cancel
+    # Not before the work has begun: it would not get to know of it.
+    return partial(loop.call_soon, task.cancel)
+
+
+def rendered(done: Done, outputs: Answer, render: Callable[[dict[str, Tensor]], Response]) -> None:
+    """Call back with what is made of the engine's answer, or with why there is none."""
+    if isinstance(outputs, Exception):
+        done(outputs)
+        return
+    try:
+        response = render(outputs)
+    except Exception as error:
+        done(error)
+    else:
+        done(response)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

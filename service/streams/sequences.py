@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,7 @@ class Sequences:
             )
         return sequence.model
 
-    async def infer(
+    def infer(
         self,
         model: Model,
         sequence_id: int | str,
@@ -166,13 +166,14 @@ class Sequences:
         owner: str = "",
         deadline: float | None = None,
         priority: int = DEFAULT_PRIORITY,
-    ) -> dict[str, Tensor]:
+    ) -> Coroutine[Any, Any, dict[str, Tensor]]:
         """Run a request of a sequence, from the state in which the one before it left the model.
 
-        The requests of a sequence run one at a time, in the order of the calls. One that fails, or whose wait
-        is cancelled, changes nothing: the state is that after the last one that was answered. Those which
-        wait behind it fail too, as they would go on from something else; so do, after one that is refused at
-        once, all that come before those ahead of it have been answered.
+        The request is admitted or refused by the call itself, so that the next may come at once; what that
+        returns must be awaited. The requests of a sequence run one at a time, in the order of the calls. One
+        that fails, or whose wait is cancelled, changes nothing: the state is that after the last one that was
+        answered. Those which wait behind it fail too, as they would go on from something else; so do, after
+        one that is refused at once, all that come before those ahead of it have been answered.
 
         Args:
             model: begins the sequence. It keeps to this version, whatever is newest later.
@@ -204,13 +205,29 @@ class Sequences:
         place = sequence.enter()
         sequence.ended |= end
         self._waiting_bytes += size
+        return self._follow(sequence, place, inputs, outputs, start, end, size, deadline, priority)
+
+    async def _follow(
+        self,
+        sequence: _Sequence,
+        place: _Place,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[str],
+        start: bool,
+        end: bool,
+        size: int,
+        deadline: float | None,
+        priority: int,
+    ) -> dict[str, Tensor]:
+        """What is left to do for a request once it has its place."""
         try:
             await _turn(sequence, deadline)
             try:
                 if place.interrupted:
                     raise InterruptedSequenceError(
-                        f"a request of sequence {sequence_id!r} that was sent before this one failed; the "
-                        f"state is that after the {sequence.answered} which were answered: go on from there"
+                        f"a request of sequence {sequence.key[2]!r} that was sent before this one failed; "
+                        f"the state is that after the {sequence.answered} which were answered: go on from "
+                        "there"
                     )
                 answer = await self._run(sequence, inputs, outputs, deadline, priority)
             finally:

@@ -14,7 +14,7 @@ from service.engine import Engine, Model, Tensor
 from service.engine.batching import Answer
 from service.http.deadline import deadline
 from service.http.problems import StatusProblem
-from service.http.routes import Done, Leave, answer, in_task, while_connected
+from service.http.routes import Done, Leave, answer, in_task, rendered, while_connected
 from service.http.uploads import read_body
 from service.http.words import quote
 from service.streams.sequences import Sequences
@@ -89,15 +89,9 @@ class Inference:
             return in_task(_wait(outputs, model, asked, signature), done)
 
         def answered(outputs: Answer) -> None:
-            if isinstance(outputs, Exception):
-                done(_blame(model, asked, outputs) if isinstance(outputs, _RUN_ERRORS) else outputs)
-                return
-            try:
-                response = _respond(asked, signature, outputs)
-            except Exception as error:
-                done(error)
-            else:
-                done(response)
+            if isinstance(outputs, _RUN_ERRORS):
+                outputs = _blame(model, asked, outputs)
+            rendered(done, outputs, partial(_respond, asked, signature))
 
         priority = parameters.priority
         request = self._engine.submit(

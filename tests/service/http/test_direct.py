@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from service.http import problems, stack
 from service.http.counts import RequestCounts
 from service.http.direct import Exchange
 from service.http.keys import Access, add
+from service.http.problems import StatusProblem
 from service.http.refusals import Refusal, Refusals
 from service.http.routes import BareRoute, Done, Leave, Shortcut
 from service.settings import Settings
@@ -132,6 +136,77 @@ def test_answers_come_in_order_whichever_way(guarded: Any, key: tuple[Path, str]
     assert places == sorted(places)
 
 
+def test_a_sequence_can_be_gone_on_with_at_once(guarded: Any, key: tuple[Path, str]) -> None:
+    """Its second request may come on another connection before the first has run."""
+    with (
+        socket.create_connection(guarded.address, 60) as first,
+        socket.create_connection(guarded.address, 60) as second,
+    ):
+        for number in range(20):
+            name = f"at-once-{number}"
+            started = infer(parameters={"sequence_id": name, "sequence_start": True})
+            goes_on = infer(parameters={"sequence_id": name})
+            guarded.process.send_signal(signal.SIGSTOP)  # so that both are there when it looks
+            first.sendall(b"".join(request(INFER, started, X_API_Key=key[1])))
+            second.sendall(b"".join(request(INFER, goes_on, X_API_Key=key[1])))
+            guarded.process.send_signal(signal.SIGCONT)
+            assert answer(first)[0].startswith(b"HTTP/1.1 200")
+            assert answer(second)[0].startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_cannot_be_rendered_fails_at_once(
+    serve: Any, tmp_path: Path, write_artifact: Callable[..., Path]
+) -> None:
+    write_artifact(tmp_path, change=lambda card: card.update(labels=[f"digit {n}" for n in range(10)]))
+    with serve("--store", tmp_path) as server:
+        assert server.client.post("/v1/digits", content=PIXELS).status_code == 500
+
+
+def test_any_number_may_come_at_once(guarded: Any, key: tuple[Path, str]) -> None:
+    """An answer that is there at once leads to the next request, but not within its own."""
+    one = b"".join(request("/v2/models/nobody/infer", "{}", X_API_Key=key[1]))
+    valid = b"".join(request(INFER, infer(id="last"), X_API_Key=key[1]))
+    with socket.create_connection(guarded.address, 60) as connection:
+        connection.sendall(valid + 2000 * one + valid)
+        received = b""
+        while received.count(b'"last"') < 2:
+            received += connection.recv(65536)
+    assert received.count(b"HTTP/1.1 404 ") == 2000
+    assert "Traceback" not in guarded.log_file.read_text()
+
+
+def test_a_head_without_body_goes_before_what_follows(guarded: Any, key: tuple[Path, str]) -> None:
+    head = b"HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    bad = b"".join(request("/v2/models/nobody/infer", "{}", X_API_Key=key[1]))
+    for follows, status in ((bad, b"404"), (b"garbage\r\n\r\n", b"400")):
+        with socket.create_connection(guarded.address, 60) as connection:
+            connection.sendall(head + follows)
+            received = b""
+            while received.count(b"HTTP/1.1 ") < 2:
+                received += connection.recv(65536)
+        assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", status]
+
+
+def test_a_connection_with_a_refused_request_is_kept_as_long_as_others(serve: Any, small_store: Path) -> None:
+    with serve("--store", small_store, "--head-seconds", 1) as server:
+        bad = b"".join(request("/v2/models/nobody/infer", "{}"))
+        with socket.create_connection(server.address, 60) as connection:
+            for _ in range(2):
+                connection.sendall(bad)
+                assert answer(connection)[0].startswith(b"HTTP/1.1 404")
+                time.sleep(1.5)
+            connection.sendall(bad)
+            assert answer(connection)[0].startswith(b"HTTP/1.1 404")
+
+
+def test_a_length_of_many_digits(guarded: Any, key: tuple[Path, str]) -> None:
+    head, content = request(INFER, infer(), X_API_Key=key[1])
+    head = head.replace(b"Content-Length: ", b"Content-Length: " + 5000 * b"0")
+    with socket.create_connection(guarded.address, 60) as connection:
+        connection.sendall(head + content)
+        assert answer(connection)[0].startswith(b"HTTP/1.1 200")
+
+
 def test_a_client_that_leaves_with_half_a_body_is_logged(guarded: Any, key: tuple[Path, str]) -> None:
     head, content = request(INFER, infer(), X_API_Key=key[1], X_Request_ID="half")
     with socket.create_connection(guarded.address, 60) as connection:
@@ -149,12 +224,14 @@ class Stuck:
     def begin(self, _: Scope, body: bytes, done: Done) -> Leave:
         if body == b"fail":
             raise ZeroDivisionError
+        if body == b"refuse":
+            raise StatusProblem(400, "no")
         self.done = done
+        return partial(self._leave, done)
 
-        def leave() -> None:
-            self.left += 1
-
-        return leave
+    def _leave(self, _: Done) -> None:
+        """It knows whom to call, as the engine's requests do."""
+        self.left += 1
 
 
 class Bench:
@@ -216,6 +293,31 @@ def test_what_is_stuck_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     bench(check)
 
 
+def test_nothing_of_a_request_is_left() -> None:
+    """Not even for the collector, which is slow where most of what there is was frozen."""
+
+    def exchanges() -> int:
+        return sum(type(thing) is Exchange for thing in gc.get_objects())
+
+    async def check(bench: Bench) -> None:
+        gc.collect()
+        before = exchanges()
+        gc.disable()
+        try:
+            bench.begin(b"refuse")
+            bench.begin()
+            assert bench.stuck.done is not None
+            bench.stuck.done(Response("done"))
+            bench.stuck.done = None
+            await asyncio.sleep(0.01)
+            assert sorted(bench.statuses) == [200, 400]
+            assert exchanges() == before
+        finally:
+            gc.enable()
+
+    bench(check)
+
+
 def test_who_leaves_is_waited_for_no_longer() -> None:
     async def check(bench: Bench) -> None:
         exchange = bench.begin()
@@ -232,10 +334,11 @@ def test_who_leaves_is_waited_for_no_longer() -> None:
 
 def test_a_failure_is_a_500_and_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     async def check(bench: Bench) -> None:
-        bench.begin(b"fail")
         bench.begin()
         assert bench.stuck.done is not None
         bench.stuck.done(ZeroDivisionError())
+        bench.begin(b"fail")
+        await asyncio.sleep(0)
         assert bench.statuses == [500, 500]
 
     bench(check)
