@@ -72,7 +72,7 @@ class AccessControl:
         try:
             self.admit(scope)
         except Refused as refused:
-            await refused.response(scope, self.refusals)(scope, receive, send)
+            await refused.counted_response(scope, self.refusals)(scope, receive, send)
             return
         if SUBPROTOCOL in scope.get("subprotocols", ()):
             send = _taking_subprotocol(send)

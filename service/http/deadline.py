@@ -110,7 +110,9 @@ class RequestDeadline:
             "Deadline exceeded",
             f"there was no answer within {seconds:g} seconds",
         )
-        return Refused(Refusal.DEADLINE, problem, {"Connection": "close"}).response(scope, self.refusals)
+        return Refused(Refusal.DEADLINE, problem, {"Connection": "close"}).counted_response(
+            scope, self.refusals
+        )
 
     def _refuse_body(self, scope: Scope, seconds: float) -> Response:
         problem = StatusProblem(
@@ -118,7 +120,9 @@ class RequestDeadline:
             f"the body had not arrived {seconds:g} seconds after the head",
             f"all of it, or the seconds that it takes in {TIMEOUT}: at most {self.longest:g}",
         )
-        return Refused(Refusal.BODY_TIMEOUT, problem, {"Connection": "close"}).response(scope, self.refusals)
+        return Refused(Refusal.BODY_TIMEOUT, problem, {"Connection": "close"}).counted_response(
+            scope, self.refusals
+        )
 
     def _seconds(self, sent: bytes | None) -> float:
         if sent is None:

@@ -123,7 +123,7 @@ class Exchange:
             self._leave = way.shortcut.begin(scope, body, self._done)
         except Refused as refused:
             # Not within the parser's callback: the connection is not ready for an answer, or another request.
-            loop.call_soon(self._done, refused.response(scope, direct.access.refusals))
+            loop.call_soon(self._done, refused.counted_response(scope, direct.access.refusals))
         except Exception as error:
             loop.call_soon(self._done, error)
         else:

@@ -218,4 +218,4 @@ class BodyLimit:
         return Refused(Refusal.BODIES, problem, {"Connection": "close", "Retry-After": "1"})
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-        await refused.response(scope, self.refusals)(scope, receive, send)
+        await refused.counted_response(scope, self.refusals)(scope, receive, send)

@@ -49,7 +49,7 @@ class Refused(Exception):  # noqa: N818 - it ends in a problem
         self.problem = problem
         self.headers = headers
 
-    def response(self, scope: Scope, refusals: Refusals) -> Response:
-        """Count it: the answer."""
+    def counted_response(self, scope: Scope, refusals: Refusals) -> Response:
+        """The answer, once it has been counted."""
         refusals[self.reason] += 1
         return respond(self.problem, scope["path"], self.headers)
