@@ -6,6 +6,7 @@ const NAME = "momentum-api-key";
 
 let key = read();
 let asking = null; // the answer that is waited for, by all who miss a key
+let declined = 0; // how often people gave none
 
 export const apiKey = () => key;
 
@@ -13,18 +14,22 @@ export const apiKey = () => key;
 export const subprotocols = () => (key ? ["momentum", `bearer.${key}`] : []);
 
 /** Fetch with the key, again and again while it is refused and people give another one.
- * @param patience milliseconds that an answer may take; without it, any time */
-export async function fetchWithKey(url, { patience, headers, ...options } = {}) {
+ * @param patience milliseconds that an answer may take; without it, any time
+ * @param asks whether people are asked; what nobody has just begun must not interrupt them */
+export async function fetchWithKey(url, { patience, asks = true, headers, ...options } = {}) {
   for (;;) {
-    const used = key;
+    const [used, before] = [key, declined];
     const response = await fetch(url, {
       ...options,
       headers: used ? { ...headers, Authorization: `Bearer ${used}` } : headers,
       signal: patience && AbortSignal.timeout(patience),
     });
     const refused = response.status === 401 || (response.status === 403 && used);
-    if (!refused) return response;
-    if (key === used && !(await (asking ??= ask(response.clone(), used)))) return response;
+    if (!refused || !asks) return response;
+    const answer = new Response(await response.text(), response); // patience may end while people type
+    if (key !== used) continue;
+    if (declined !== before) return answer; // they gave none while this was under way, and are not asked again
+    if (!(await (asking ??= ask(answer.clone(), used)))) return answer;
   }
 }
 
@@ -38,6 +43,7 @@ async function ask(response, used) {
   await closed;
   const given = dialog.returnValue === "use";
   if (given) keep(input.value.trim());
+  else declined += 1;
   input.value = "";
   asking = null;
   return given;

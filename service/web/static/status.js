@@ -41,7 +41,7 @@ export function startStatus() {
   async function look() {
     if (!document.hidden) {
       try {
-        write(rows(await request("v1/status", (response) => response.json(), { patience: PATIENCE })));
+        write(rows(await request("v1/status", (response) => response.json(), { patience: PATIENCE, asks: false })));
       } catch (error) {
         write([["State", error.message]]);
       }

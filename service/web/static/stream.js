@@ -128,14 +128,15 @@ export class LiveStream {
       return false; // it is away
     }
     if (this.ended) return false;
-    if (apiKey() !== used) {
+    const refused = response.status === 401 || response.status === 403;
+    if (!refused && apiKey() !== used) {
       this.connect();
       return true;
     }
     if (response.status < 400 || [404, 405, 426].includes(response.status)) return false;
     const text = await describe(response);
     if (this.ended) return false;
-    if (response.status === 401 || response.status === 403) {
+    if (refused) {
       this.fail(text);
     } else {
       this.delay = 1000 * response.headers.get("Retry-After") || null;

@@ -171,6 +171,62 @@ def test_who_has_no_key_is_told(browser: Any, closed: Closed, visit: Open, way: 
         assert visited.page.is_disabled("#stop")
 
 
+@pytest.mark.parametrize("part", ["digits", "stream"])
+def test_a_wrong_key_can_be_given_up(browser: Any, closed: Closed, visit: Open, part: str) -> None:
+    with visit(browser, closed.url, quiet=False) as visited:  # the browser reports the 401
+        if part == "digits":
+            draw(visited.page, "1")
+        else:
+            visited.page.click(".example >> nth=0")
+        visited.shows("#key-reason", "This server wants an API key.")
+        give(visited, "momentum-of-another-server")
+        visited.shows("#key-reason", "The server does not know this API key.")
+        visited.page.get_by_role("button", name="Cancel").click()
+        visited.shows("#digits-problem" if part == "digits" else "#frames-problem", "wants an API key.")
+        visited.page.wait_for_timeout(1000)  # longer than a stream's first attempts take
+        assert not visited.page.is_visible("#key")
+
+
+def test_a_refusal_is_told_however_long_people_type(browser: Any, closed: Closed, visit: Open) -> None:
+    """Longer than a stream waits for an answer: it has come, whatever becomes of the time limit."""
+    with visit(browser, closed.url, quiet=False) as visited:  # the browser reports the statuses
+        visited.page.click(".example >> nth=0")
+        visited.shows("#key-reason", "This server wants an API key.")
+        give(visited, closed.administrators_key)
+        visited.shows("#key-reason", "the key who-may-admin has the scope admin.")
+        visited.page.wait_for_timeout(1500)
+        visited.page.get_by_role("button", name="Cancel").click()
+        visited.shows("#frames-problem", "the key who-may-admin has the scope admin.")
+
+
+def test_who_gave_no_key_is_not_asked_by_what_was_under_way(
+    browser: Any, closed: Closed, visit: Open
+) -> None:
+    with visit(browser, closed.url, quiet=False) as visited:  # the browser reports the 401
+        held: list[Any] = []
+        visited.page.route("**/v1/digits*", lambda route: held.append(route))
+        draw(visited.page, "1")
+        while not held:
+            visited.page.wait_for_timeout(50)
+        visited.page.click(".example >> nth=0")
+        visited.shows("#key-reason", "This server wants an API key.")
+        visited.page.get_by_role("button", name="Cancel").click()
+        visited.shows("#frames-problem", "This server wants an API key.")
+        held[0].continue_()
+        visited.shows("#digits-problem", "This server wants an API key.")
+        assert not visited.page.is_visible("#key")
+
+
+def test_looking_at_the_engine_asks_for_no_key(browser: Any, server: Any, visit: Open) -> None:
+    """Whoever reads the page, or types elsewhere, is not interrupted every other second."""
+    with visit(browser, server.url, quiet=False) as visited:  # the browser reports the 401
+        visited.page.route("**/v1/status", lambda route: route.fulfill(status=401, body=""))
+        visited.shows("#status", "This server wants an API key.")
+        with visited.page.expect_response("**/v1/status"):
+            pass
+        assert not visited.page.is_visible("#key")
+
+
 @pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE])
 def test_everybody_can_give_a_key(browser: Any, closed: Closed, visit: Open, options: dict[str, Any]) -> None:
     """axe-core finds nothing, and the keyboard is enough."""
