@@ -21,11 +21,7 @@ export function startDigits() {
   const [caption, invitation] = [element("decided").textContent, note.textContent];
   let asked = 0; // what becomes ready after something else was begun is not shown
 
-  const paper = new Paper(element("paper"), forget, async () => {
-    const mine = forget();
-    const file = await paper.file();
-    if (mine === asked) await ask(file, mine);
-  });
+  const paper = new Paper(element("paper"), forget, () => ask(paper.file(), forget()));
 
   /** Something new begins; returns its number. */
   function forget() {
