@@ -2,10 +2,11 @@
 const wholes = new WeakMap();
 const SECONDS = 2;
 
-/** Show a text that is copied as this, or as another. */
+/** Show a text that is copied as this, or as another; nothing can be copied if it is null. */
 export function offer(element, whole, shown = whole) {
   wholes.set(element, whole);
   element.textContent = shown;
+  for (const button of document.querySelectorAll(`[data-copy="${element.id}"]`)) button.disabled = whole === null;
 }
 
 export function startCopying() {
@@ -13,7 +14,7 @@ export function startCopying() {
     const name = button.textContent;
     const element = document.getElementById(button.dataset.copy);
     button.addEventListener("click", async () => {
-      const whole = wholes.get(element) ?? element.textContent;
+      const whole = wholes.get(element);
       try {
         await navigator.clipboard.writeText(whole);
         button.textContent = "Copied";

@@ -40,8 +40,8 @@ export function startDigits() {
     unread();
     answer.textContent = "?";
     note.textContent = text;
-    offer(element("digits-curl"), "Draw something first.");
-    offer(element("digits-json"), "");
+    offer(element("digits-curl"), null, "Draw something first.");
+    offer(element("digits-json"), null, "");
   }
 
   async function ask(file, mine) {

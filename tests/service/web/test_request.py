@@ -58,9 +58,6 @@ def test_a_drawn_digits_request_and_answer_are_copied_whole(
         command, answer = copied(visited.page, "Copy command"), copied(visited.page, "Copy JSON")
         shown_command, shown_answer = visited.text("#digits-curl"), visited.text("#digits-json")
         picture = visited.page.evaluate("() => document.getElementById('paper').toDataURL()")
-        visited.page.click("#clear")
-        assert copied(visited.page, "Copy command") == visited.text("#digits-curl") == "Draw something first."
-        assert copied(visited.page, "Copy JSON") == ""
     assert answer == received
     assert len(json.loads(answer)["trace"]["probabilities"]) == 784
     assert said(run(command, tmp_path)) == said(answer)
@@ -98,6 +95,20 @@ def test_a_large_image_is_named_in_the_command(
         command, answer = copied(visited.page, "Copy command"), copied(visited.page, "Copy JSON")
     assert re.match("curl 'http", command)
     assert said(run(command, tmp_path)) == said(answer)
+
+
+def test_nothing_is_copied_before_there_is_something(browser: Any, server: Any, visit: Open) -> None:
+    with visit(browser, server.url) as visited:
+        visited.page.click("summary")
+        buttons = [visited.page.get_by_role("button", name=name) for name in ("Copy command", "Copy JSON")]
+        assert all(button.is_disabled() for button in buttons)
+        draw(visited.page, "1")
+        visited.shows("#digit", "1")
+        assert not any(button.is_disabled() for button in buttons)
+        visited.page.click("#clear")
+        assert all(button.is_disabled() for button in buttons)
+        assert visited.text("#digits-curl") == "Draw something first."
+        assert visited.text("#digits-json") == ""
 
 
 @pytest.mark.parametrize("name", ["Copy command", "Copy JSON"])
