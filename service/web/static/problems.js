@@ -22,11 +22,12 @@ export function tooLarge(file, what) {
 
 /** What an answer that is not OK says: a problem document, or whatever came. */
 export async function describe(response) {
-  if (response.status === 429) {
-    const seconds = response.headers.get("Retry-After") ?? "a few";
-    return `The server has more to do than it can. Try again in ${seconds} seconds.`;
-  }
   if (response.status === 401) return "This server wants an API key. Try again, and give it one.";
   const problem = await response.json().catch(() => null);
-  return words(problem ?? {}) || `The server answered ${response.status}. Try again, or look into its log.`;
+  const said = words(problem ?? {});
+  if (response.status === 429) {
+    const seconds = response.headers.get("Retry-After") ?? "a few";
+    return `${said || "The server has more to do than it can."} Try again in ${seconds} s.`;
+  }
+  return said || `The server answered ${response.status}. Try again, or look into its log.`;
 }

@@ -98,7 +98,20 @@ def test_a_server_with_much_to_do_is_told(browser: Any, server: Any, visit: Open
             "**/v1/digits*", lambda route: route.fulfill(status=429, headers={"Retry-After": "3"}, body="")
         )
         draw(visited.page, "1")
-        visited.shows("#digits-problem", "more to do than it can. Try again in 3 seconds.")
+        visited.shows("#digits-problem", "more to do than it can. Try again in 3 s.")
+
+
+def test_a_keys_own_limit_is_told(browser: Any, server: Any, visit: Open) -> None:
+    """It is not the server that is busy, and the server says so."""
+    problem = {"detail": "the key autumn may make 1 requests a second, and 1 at once"}
+    with visit(browser, server.url, quiet=False) as visited:  # the browser reports the status
+        visited.page.route(
+            "**/v1/digits*",
+            lambda route: route.fulfill(status=429, headers={"Retry-After": "1"}, json=problem),
+        )
+        draw(visited.page, "1")
+        visited.shows("#digits-problem", f"{problem['detail']}. Try again in 1 s.")
+        assert visited.text("#digits-problem") == f"{problem['detail']}. Try again in 1 s."
 
 
 def test_no_other_host_and_little_to_load(browser: Any, server: Any, visit: Open) -> None:
