@@ -22,7 +22,7 @@ export function startCopying() {
         // refused, or not there: browsers give the clipboard to pages from https and from localhost only
         element.textContent = whole;
         getSelection().selectAllChildren(element);
-        button.textContent = "Press Ctrl+C";
+        button.textContent = "Selected: copy it";
       }
       setTimeout(() => (button.textContent = name), 1000 * SECONDS);
     });

@@ -120,7 +120,7 @@ def test_without_a_clipboard_the_whole_is_selected(browser: Any, server: Any, vi
         visited.shows("#digit", "1")
         visited.page.click("summary")
         visited.page.get_by_role("button", name=name).click()
-        visited.page.get_by_role("button", name="Press Ctrl+C").wait_for(timeout=60_000)
+        visited.page.get_by_role("button", name="Selected: copy it").wait_for(timeout=60_000)
         selected = visited.page.evaluate("() => getSelection().toString()")
     if name == "Copy JSON":
         assert len(said(selected)["trace"]["steps"]) == 784
