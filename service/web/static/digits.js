@@ -112,6 +112,12 @@ export function startDigits() {
       if (kind === "drop") choose(event.dataTransfer.files[0]);
     });
   }
+  for (const kind of ["dragover", "drop"]) {
+    // a file that misses the paper would be opened instead of the page
+    document.addEventListener(kind, (event) => {
+      if (event.dataTransfer.types.includes("Files")) event.preventDefault();
+    });
+  }
   addEventListener("resize", () => reading.redraw());
   onTheme(() => reading.redraw());
   reading.clear();

@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SEVEN = ROOT / "docs" / "images" / "seven.jpg"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
 
+KEEP_DRAGS = """() => {
+  window.drags = {};
+  const keep = ({ type, defaultPrevented }) => (window.drags[type] = defaultPrevented);
+  for (const type of ["dragover", "drop"]) addEventListener(type, keep);
+}"""
 KEEP_SHIFTS = """() => {
   window.shifts = [];
   window.observer = new PerformanceObserver((list) => window.shifts.push(...list.getEntries()));
@@ -63,6 +68,25 @@ def test_an_image_dropped_on_the_paper_is_read(browser: Any, server: Any, visit:
         visited.page.dispatch_event("#paper", "dragover", {"dataTransfer": transfer})
         visited.page.dispatch_event("#paper", "drop", {"dataTransfer": transfer})
         visited.shows("#digit", "7")
+
+
+@pytest.mark.parametrize("part", ["#paper", "h1"])
+def test_a_dropped_file_does_not_replace_the_page(browser: Any, server: Any, visit: Open, part: str) -> None:
+    """What a browser does with it by itself is prevented; one without windows does nothing in any case."""
+    with visit(browser, server.url) as visited:
+        visited.page.evaluate(KEEP_DRAGS)
+        box = visited.page.locator(part).bounding_box()
+        place = {"x": box["x"] + 5, "y": box["y"] + 5}
+        files = {"items": [], "files": [str(SEVEN)], "dragOperationsMask": 1}
+        hand = visited.page.context.new_cdp_session(visited.page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            hand.send("Input.dispatchDragEvent", {"type": kind, **place, "data": files})
+        visited.page.wait_for_function("() => window.drags.drop !== undefined")
+        assert visited.page.evaluate("() => window.drags") == {"dragover": True, "drop": True}
+        if part == "#paper":
+            visited.shows("#digit", "7")
+        else:
+            assert visited.text("#digit") == "?"
 
 
 def test_the_engine_is_shown(browser: Any, server: Any, visit: Open) -> None:
