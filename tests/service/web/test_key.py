@@ -31,6 +31,7 @@ class Closed:
     url: str
     key: str
     administrators_key: str
+    log_file: Path
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def closed(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clo
     path = tmp_path_factory.mktemp("keys") / "keys.toml"
     secrets = [add(path, f"who-may-{scope}", frozenset({scope}), None, None) for scope in Access]
     with serve("--api-keys", path) as running:
-        yield Closed(running.url, *secrets)
+        yield Closed(running.url, *secrets, running.log_file)
 
 
 def give(visited: Any, key: str) -> None:
@@ -68,9 +69,13 @@ def test_a_key_is_asked_for_and_used_everywhere(
         visited.page.click(".example >> nth=0")
         visited.shows("#frames-note", "Done: “7”")
         assert not visited.page.is_visible("#key")
+        assert visited.page.evaluate("() => [localStorage.length, document.cookie]") == [0, ""]
         assert not [line for line in visited.console if "401" not in line]
         assert not [address for address in [*addresses, visited.page.url] if closed.key in address]
     assert closed.key not in command
+    log = closed.log_file.read_text()
+    assert "/v1/digits" in log
+    assert closed.key not in log
     answer = subprocess.run(
         ["sh", "-c", command],
         cwd=tmp_path,
