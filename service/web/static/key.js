@@ -9,6 +9,7 @@ let asking = null; // the answer that is waited for, by all who miss a key
 let declined = 0; // how often people gave none
 
 export const apiKey = () => key;
+export const asksForKey = () => asking !== null;
 
 /** What a WebSocket offers, as it can have no headers. */
 export const subprotocols = () => (key ? ["momentum", `bearer.${key}`] : []);

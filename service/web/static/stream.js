@@ -1,11 +1,13 @@
 // One live stream to the server, whatever becomes of the connection.
-import { apiKey, fetchWithKey, subprotocols } from "./key.js";
+import { apiKey, asksForKey, fetchWithKey, subprotocols } from "./key.js";
 import { describe, words } from "./problems.js";
 
 const URL_OF_STREAM = new URL("v1/frames/stream", document.baseURI);
-URL_OF_STREAM.protocol = URL_OF_STREAM.protocol.replace("http", "ws");
+const URL_OF_SOCKET = new URL(URL_OF_STREAM);
+URL_OF_SOCKET.protocol = URL_OF_SOCKET.protocol.replace("http", "ws");
 
 const KEPT_SECONDS = 60; // of audio, to be sent again
+const KEY_SECONDS = 600; // of audio that is kept besides, while people look for their key
 const DELAYS = [200, 400, 800, 1500]; // milliseconds until the next attempt; then the last again and again
 const CONNECT_MS = 5000; // for a connection to be answered
 const SILENCE_MS = 4000; // for audio to be answered: a network that is gone closes no socket
@@ -20,6 +22,7 @@ export class LiveStream {
     this.rate = rate;
     this.on = on;
     this.chunks = []; // Int16Array each, not known to be heard
+    this.excused = 0; // samples that came while people were asked for a key: no fault of the server
     this.first = 0; // the number of the first sample in them
     this.next = 0; // the number of the sample to be sent next
     this.base = 0; // the sample that is the server's first: not 0 after it forgot the stream
@@ -39,7 +42,8 @@ export class LiveStream {
     if (this.ended || this.finishing) return;
     this.chunks.push(samples);
     while (this.first < this.next && this.total() - this.first > KEPT_SECONDS * this.rate) this.drop();
-    if (this.total() - this.next > KEPT_SECONDS * this.rate) {
+    if (asksForKey() && this.excused < KEY_SECONDS * this.rate) this.excused += samples.length;
+    if (this.total() - this.next - this.excused > KEPT_SECONDS * this.rate) {
       this.fail("The server has been away for too long. Start again.");
       return;
     }
@@ -70,7 +74,7 @@ export class LiveStream {
   connect() {
     this.hangUp();
     this.delay = null;
-    const socket = (this.socket = new WebSocket(URL_OF_STREAM, subprotocols()));
+    const socket = (this.socket = new WebSocket(URL_OF_SOCKET, subprotocols()));
     socket.onopen = () => {
       if (socket !== this.socket) return;
       const start = { type: "start", sample_rate: this.rate, encoding: "pcm16", probabilities: true };
@@ -123,7 +127,7 @@ export class LiveStream {
     const used = apiKey();
     let response;
     try {
-      response = await fetchWithKey(new URL("v1/frames/stream", document.baseURI), { patience: ASK_MS });
+      response = await fetchWithKey(URL_OF_STREAM, { patience: ASK_MS });
     } catch {
       return false; // it is away
     }
@@ -186,7 +190,7 @@ export class LiveStream {
   goOn(sample) {
     if (this.gone) this.on.back();
     this.gone = false;
-    this.attempts = 0;
+    this.attempts = this.excused = 0;
     this.open = true;
     this.next = Math.max(sample, this.first);
     this.finished = false;

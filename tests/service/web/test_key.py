@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from benchmarks.browser import draw
 from service.http.keys import Access, add
@@ -98,6 +100,28 @@ def test_a_key_is_asked_for_by_a_stream(browser: Any, closed: Closed, visit: Ope
         visited.shows("#frames-note", "Done: 3 digits")
         assert visited.text("#label") == "3 1 4"
         assert not visited.page.is_visible("#frames-problem")
+
+
+def test_a_stream_waits_while_people_look_for_their_key(
+    browser: Any, closed: Closed, visit: Open, tmp_path: Path
+) -> None:
+    """Longer than it waits for a server that is away, and no word is lost."""
+    samples, rate = soundfile.read(DIGITS, dtype="int16")
+    soundfile.write(tmp_path / "long.wav", np.resize(samples, 80 * rate), rate)
+    with visit(browser, closed.url, quiet=False) as visited:  # the browser reports the 401
+        clock = visited.page.clock
+        clock.install(time=0)
+        clock.pause_at(3600)
+        visited.page.set_input_files("#recording", tmp_path / "long.wav")
+        visited.shows("#key-reason", "This server wants an API key.")
+        clock.run_for(70_000)
+        assert not visited.page.is_visible("#frames-problem")
+        give(visited, closed.key)
+        visited.page.locator("#segments li").nth(20).wait_for(timeout=60_000)
+        assert not visited.page.is_visible("#frames-problem")
+        clock.resume()
+        visited.page.click("#stop")
+        visited.shows("#frames-note", "Done:")
 
 
 def test_a_key_is_asked_for_once(browser: Any, closed: Closed, visit: Open) -> None:
