@@ -52,6 +52,7 @@ bench-streaming: .venv/dev.stamp  ## Measure how many live streams the service c
 
 bench-serving: .venv/dev.stamp  ## Measure the service beside other servers, into docs/results (20 minutes; needs wrk)
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving.frontend
 
 bench-page: .venv/dev.stamp  ## Measure how soon the page answers, and take its pictures (needs chromium)
 	$(BIN)/python -m benchmarks.page
