@@ -8,6 +8,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,6 +185,8 @@ async def _classify(options: argparse.Namespace, settings: Settings, source: Inp
                 results.list_errors()
             except (OSError, DecodersError, LaneDiedError, EngineStoppedError) as error:
                 print(f"{_NAME}: {error}; what was written stays", file=sys.stderr)
+                with suppress(OSError):
+                    results.list_errors()
                 return 1
     if caught:
         return 128 + caught[0]

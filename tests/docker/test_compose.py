@@ -187,6 +187,7 @@ def is_healthy(container: str) -> bool:
     return docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() == "healthy"
 
 
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker compose")
 def test_what_momentum_env_says_holds(tmp_path: Path) -> None:
     """Of the keys too, which API_KEYS is another way to give."""
     (tmp_path / "momentum.env").write_text("MOMENTUM_API_KEYS=/own\nMOMENTUM_LANES=3\n")

@@ -219,6 +219,7 @@ def test_what_was_classified_before_the_input_failed_is_written(
 ) -> None:
     """A terminal that goes away: its lines can be read, and then there is an error."""
     names = [str(path) for path in sorted(digits_folder.glob("[01]/*.png"))]
+    names.append(str(tmp_path / "absent.png"))
     flags = ["--out", tmp_path / "out", "--store", small_store, "--model", "digits"]
     ours, theirs = pty.openpty()
     with start("-", *flags, given=ours) as process:
@@ -229,10 +230,11 @@ def test_what_was_classified_before_the_input_failed_is_written(
     assert process.returncode == 1
     assert "Input/output error; what was written stays\n" in said
     assert [row["path"] for row in rows(tmp_path / "out")] == names
+    assert "absent.png" in (tmp_path / "out.errors.csv").read_text()
 
     ended = batch("-", *flags, given="\n".join(names))
-    assert ended.status == 0
-    assert "100 by earlier runs" in ended.told
+    assert ended.status == 1
+    assert "101 by earlier runs" in ended.told
 
 
 def test_without_what_it_needs(

@@ -24,7 +24,7 @@ from tests.service.stream_client import StreamClient
 
 CONFIG = Path(__file__).resolve().parents[3] / "deploy" / "nginx" / "nginx.conf"
 PIXELS = {"pixels": [0, 255] * 392}
-CLIENTS = [f"127.0.0.{number}" for number in range(1, 9)]  # of whom each replica gets some
+CLIENTS = [f"127.0.0.{number}" for number in range(1, 25)]  # of whom each replica gets some
 
 pytestmark = pytest.mark.skipif(
     shutil.which("nginx") is None, reason="there is no nginx: apt-get install nginx-light"
