@@ -77,6 +77,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--ray-cpus", type=int, metavar="N", help="a worker's (default: 1 a process)")
     parser.add_argument("--ray-gpus", type=float, metavar="N", help="a worker's (default: 1 a process, or 0)")
     options, rest = parser.parse_known_args(arguments)
+    if options.ray is None and (options.ray_cpus is not None or options.ray_gpus is not None):
+        parser.error("--ray-cpus and --ray-gpus are for --ray")
     ranges = {name: tuple(getattr(options, name)) for name in NAMES if getattr(options, name)}
     out = options.out or Path("runs") / f"sweep-{options.config.stem}"
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -15,12 +15,12 @@ from starlette.types import Scope
 
 from service.digits import images, ink, pixels
 from service.digits.examples import SEVEN, TWO
-from service.engine import Model, StoreError, Tensor
+from service.engine import Engine, Model, StoreError, Tensor
 from service.engine.batching import Answer as EngineAnswer
 from service.http.deadline import deadline
 from service.http.headers import header
 from service.http.problems import Problem, documented
-from service.http.routes import BareRoute, Done, Leave, Shortcut, rendered, while_connected
+from service.http.routes import BareRoute, Done, Leave, Shortcut, answer, rendered, while_connected
 from service.http.uploads import UNTYPED, form_file, media_type, read_body, refuse_compressed
 from service.settings import Settings
 
@@ -164,11 +164,7 @@ async def classify(request: Request) -> Response:
     else:
         asked = await state.decoders.run(request, len(body), _read, content_type, body, state.settings)
     del body  # only the pixels wait
-    inputs, outputs = _question(asked, trace)
-    answers = await while_connected(
-        request, state.engine.infer(model, inputs, outputs, deadline=deadline(request.scope))
-    )
-    return _respond(asked, model, answers, trace, started)
+    return await while_connected(request, answer(partial(_ask, request.scope, model, asked, trace, started)))
 
 
 def takes(scope: Scope, body: bytes) -> bool:
@@ -183,22 +179,13 @@ def begin(scope: Scope, body: bytes, done: Done) -> Leave:
     started = time.perf_counter()
     state = scope["app"].state
     model: Model = state.engine.model(MODEL)
-    asked = _read("application/json", body, state.settings)
-    del body
-    inputs, outputs = _question(asked, None)
-
-    def render(answers: dict[str, Tensor]) -> Response:
-        return _respond(asked, model, answers, None, started)
-
-    def answered(answers: EngineAnswer) -> None:
-        rendered(done, answers, render)
-
-    request = state.engine.submit(model, inputs, outputs, answered, deadline=deadline(scope))
-    return partial(state.engine.cancel, request)
+    return _ask(scope, model, _read("application/json", body, state.settings), None, started, done)
 
 
-def _question(asked: pixels.Images, trace: int | None) -> tuple[dict[str, Tensor], list[str]]:
-    """The inputs, and the outputs that are asked for.
+def _ask(
+    scope: Scope, model: Model, asked: pixels.Images, trace: int | None, started: float, done: Done
+) -> Leave:
+    """Have the model answer; see `Shortcut`.
 
     Raises:
         Problem: the trace would be too long.
@@ -213,7 +200,17 @@ def _question(asked: pixels.Images, trace: int | None) -> tuple[dict[str, Tensor
             f"at most {LONGEST_TRACE} steps together: fewer images, or a larger trace",
         )
     inputs = {"pixels": asked.pixels, "lengths": np.full(count, pixels.PIXELS, np.int32)}
-    return inputs, ["probabilities"] if trace is None else ["probabilities", "trace"]
+    outputs = ["probabilities"] if trace is None else ["probabilities", "trace"]
+
+    def render(answers: dict[str, Tensor]) -> Response:
+        return _respond(asked, model, answers, trace, started)
+
+    def answered(answers: EngineAnswer) -> None:
+        rendered(done, answers, render)
+
+    engine: Engine = scope["app"].state.engine
+    request = engine.submit(model, inputs, outputs, answered, deadline=deadline(scope))
+    return partial(engine.cancel, request)
 
 
 def _respond(
@@ -225,9 +222,9 @@ def _respond(
         "version": model.card.version,
         "milliseconds": round(1000 * (time.perf_counter() - started), 2),
     }
-    answer = {"predictions": predictions} if asked.batch else predictions[0]
+    found = {"predictions": predictions} if asked.batch else predictions[0]
     return Response(
-        orjson.dumps(answer | answered, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
+        orjson.dumps(found | answered, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
     )
 
 

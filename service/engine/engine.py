@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from service.engine.batching import DEFAULT_PRIORITY, Answer, Layout, Piece, Req
 from service.engine.clock import LoopClock
 from service.engine.devices import Wanted
 from service.engine.errors import EngineStoppedError, LaneDiedError
+from service.engine.futures import settle
 from service.engine.lanes import Lane
 from service.engine.observer import Observer
 from service.engine.repository import Repository
@@ -206,19 +208,16 @@ class Engine:
     ) -> dict[str, Tensor]:
         """`submit`, and wait for the answer. Cancelling the wait takes the request out of the queue."""
         answered: asyncio.Future[dict[str, Tensor]] = asyncio.get_running_loop().create_future()
-
-        def settle(answer: Answer) -> None:
-            if answered.done():  # cancelled, which is about to be noticed below
-                return
-            if isinstance(answer, Exception):
-                answered.set_exception(answer)
-            else:
-                answered.set_result(answer)
-
         if isinstance(model, str):
             model = self.model(model)
         request = self.submit(
-            model, inputs, outputs, settle, deadline=deadline, priority=priority, bounded=bounded
+            model,
+            inputs,
+            outputs,
+            partial(settle, answered),
+            deadline=deadline,
+            priority=priority,
+            bounded=bounded,
         )
         try:
             return await answered

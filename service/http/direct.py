@@ -27,10 +27,12 @@ class Way:
     """To the answer.
 
     Attributes:
-        route: of the request.
+        direct: what is done around the request.
+        route: of it.
         shortcut: the route's.
     """
 
+    direct: Direct
     route: BareRoute
     shortcut: Shortcut
 
@@ -61,7 +63,7 @@ class Direct:
         self.deadlines = deadlines
         self._longest = longest
         self._routes = [
-            (route.path_regex, route.methods or set(), Way(route, route.shortcut))
+            (route.path_regex, route.methods or set(), Way(self, route, route.shortcut))
             for route in routes
             if route.shortcut is not None
         ]
@@ -86,25 +88,26 @@ class Exchange:
     """A request and its answer.
 
     Args:
-        direct: what is done around it.
-        scope: that `find` has seen.
+        way: that `find` gave for it.
+        scope: its own.
         send: is called with the answer, unless the client leaves before.
     """
 
-    __slots__ = ("_context", "_direct", "_id", "_leave", "_scope", "_send", "_timer")
+    __slots__ = ("_context", "_direct", "_id", "_leave", "_scope", "_send", "_timer", "_way")
 
-    def __init__(self, direct: Direct, scope: Scope, send: Callable[[Response], None]) -> None:
-        self._direct = direct
+    def __init__(self, way: Way, scope: Scope, send: Callable[[Response], None]) -> None:
+        self._way = way
+        self._direct = way.direct
         self._scope = scope
         self._send: Callable[[Response], None] | None = send  # None when it has ended
         self._context = contextvars.Context()  # what is logged of the request has its id
-        self._id = self._context.run(direct.context.enter, scope)
+        self._id = self._context.run(way.direct.context.enter, scope)
         self._leave: Leave | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, way: Way, body: bytes) -> None:
+    def begin(self, body: bytes) -> None:
         """Have the request answered."""
-        self._context.run(self._begin, way, body)
+        self._context.run(self._begin, body)
 
     def disconnect(self) -> None:
         """The client has left."""
@@ -113,8 +116,8 @@ class Exchange:
             self._direct.context.refusals[Refusal.CLIENT_LEFT] += 1
             self._context.run(self._direct.context.leave, self._scope, CLIENT_LEFT)
 
-    def _begin(self, way: Way, body: bytes) -> None:
-        direct, scope = self._direct, self._scope
+    def _begin(self, body: bytes) -> None:
+        way, direct, scope = self._way, self._direct, self._scope
         loop = asyncio.get_running_loop()
         try:
             direct.access.admit(scope)

@@ -153,10 +153,10 @@ class HTTPProtocol(HttpToolsProtocol):
         way = None
         if self._direct is not None and not self.flow.write_paused:
             way = self._direct.find(cycle.scope)  # type: ignore[arg-type]
-        if self._direct is None or way is None:
+        if way is None:
             super()._start_asgi_task(cycle, app)
             return
-        request = _Request(cycle, app, self._direct, way)
+        request = _Request(cycle, app, way)
         if cycle.more_body:
             request.timer = self.loop.call_later(_TOGETHER_SECONDS, self._begin_late)
             self._arriving = request
@@ -182,8 +182,8 @@ class HTTPProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, request.app)
             return
         cycle.body = bytearray()
-        self._exchange = Exchange(request.direct, cycle.scope, partial(self._answer, cycle))  # type: ignore[arg-type]
-        self._exchange.begin(request.way, body)
+        self._exchange = Exchange(request.way, cycle.scope, partial(self._answer, cycle))  # type: ignore[arg-type]
+        self._exchange.begin(body)
 
     def _answer(self, cycle: RequestResponseCycle, response: Response) -> None:
         """Send the answer to what was begun, and go on as uvicorn does after one."""
@@ -331,13 +331,12 @@ class _Request:
     Attributes:
         cycle: uvicorn's account of it.
         app: answers it with a task.
-        direct, way: answer it without.
+        way: answers it without.
         timer: after which its body has taken too long for that.
     """
 
     cycle: RequestResponseCycle
     app: Any
-    direct: Direct
     way: Way
     timer: asyncio.TimerHandle | None = None
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.engine import Tensor
 from service.engine.batching import Answer
+from service.engine.futures import settle
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -78,20 +79,11 @@ class BareRoute(APIRoute):
         app.router.routes.append(cls(path, endpoint, shortcut, **options))
 
 
-async def answer(begin: Begin, scope: Scope, body: bytes) -> Response:
+async def answer(begin: Callable[[Done], Leave]) -> Response:
     """Wait for an endpoint that calls back. Cancelling the wait tells it that nobody waits."""
     answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-    def done(outcome: Answered) -> None:
-        if answered.done():  # cancelled, which is about to be noticed below
-            return
-        if isinstance(outcome, Exception):
-            answered.set_exception(outcome)
-        else:
-            answered.set_result(outcome)
-
-    leave = begin(scope, body, done)
-    del body  # what has to wait of it, the endpoint keeps
+    leave = begin(partial(settle, answered))
+    del begin  # what has to wait of the request, the endpoint keeps
     try:
         return await answered
     except asyncio.CancelledError:

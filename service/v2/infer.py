@@ -56,7 +56,7 @@ class Inference:
         """
         _length(request.scope)  # before the body is read
         body = await read_body(request)
-        work = answer(self.begin, request.scope, body)
+        work = answer(partial(self.begin, request.scope, body))
         del body
         return await while_connected(request, work)
 

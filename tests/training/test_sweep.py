@@ -189,3 +189,11 @@ def test_what_cannot_be_swept_is_refused(
     assert sweep.main(["--config", str(recipe), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--ray-cpus", "--ray-gpus"])
+def test_what_is_for_ray_needs_ray(option: str, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(["--config", str(recipe), "--mu", "0", "0.5", option, "1"])
+    assert ended.value.code == 2
+    assert "--ray-cpus and --ray-gpus are for --ray" in capsys.readouterr().err

@@ -256,8 +256,8 @@ class Bench:
         scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": headers}
         way = self.direct.find(scope)
         assert way is not None
-        exchange = Exchange(self.direct, scope, self.sent.append)
-        exchange.begin(way, body)
+        exchange = Exchange(way, scope, self.sent.append)
+        exchange.begin(body)
         return exchange
 
     @property
