@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +122,28 @@ def look(server: Any, tmp_path: Path) -> None:
                 asked = expression.replace("$instance", ".*")
                 answer = prometheus.get("/api/v1/query", params={"query": asked}).json()
                 assert answer["status"] == "success", answer
-            (group,) = prometheus.get("/api/v1/rules").json()["data"]["groups"]
-            assert {rule["name"] for rule in group["rules"]} == {rule["alert"] for rule in RULES}
-            assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
-            # Rules that were evaluated before anything was scraped have found nobody there.
-            wait_for(prometheus, "count(ALERTS) or vector(0)", "0")
+            for metric in ("process_start_time_seconds", "momentum_store_readable"):
+                wait_for(prometheus, f'count({metric}{{job="momentum-serve"}})', "1")
+            rules = evaluated(prometheus)
+            assert {rule["name"] for rule in rules} == {rule["alert"] for rule in RULES}
+            assert {(rule["health"], rule["state"]) for rule in rules} == {("ok", "inactive")}
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def evaluated(prometheus: httpx.Client) -> list[dict[str, Any]]:
+    """The rules, once they have been evaluated with what has been scraped by now. Before anything was, they
+    found nobody there.
+    """
+    begun, end = time.time(), time.monotonic() + 60
+    while True:
+        (group,) = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+        if datetime.fromisoformat(group["lastEvaluation"]).timestamp() > begun:
+            rules: list[dict[str, Any]] = group["rules"]
+            return rules
+        assert time.monotonic() < end, group
+        time.sleep(0.2)
 
 
 def wait_for(prometheus: httpx.Client, query: str, value: str) -> None:
