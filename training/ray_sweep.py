@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,6 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from training.sweep import Recipe, Sweep, SweepError
 
 RETRIES = 10  # of each worker, when it dies with its node or Ray ends it because memory is short
+CONNECT_SECONDS = 5.0
 
 
 def run(
@@ -44,6 +46,7 @@ def run(
     """
     if workers < 1 or (cpus is not None and cpus < 1) or (gpus is not None and gpus < 0.0):
         raise SweepError("--ray and --ray-cpus must be at least 1, --ray-gpus at least 0")
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     sweep = make(folder=folder)
     processes, accelerator = trainer(sweep.recipe, sweep.options)
     try:
@@ -67,6 +70,24 @@ def run(
     finally:
         ray.shutdown()
     return sweep
+
+
+def _check_address(address: str) -> None:
+    """That somebody listens there: Ray would try for minutes. What is no host and port Ray judges at once.
+
+    Raises:
+        SweepError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SweepError(
+            f"nothing can be reached at RAY_ADDRESS={address} ({error}): it should be the head node of a Ray "
+            "cluster; start that, mend the address, or unset it to sweep without that cluster"
+        ) from error
 
 
 def trainer(recipe: Recipe, options: Sequence[str]) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -62,7 +63,7 @@ def trainings(folder: Path) -> list[str]:
     lines = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = (process / "cmdline").read_bytes().decode().replace("\0", " ")
+            line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if " fit " in line and str(folder) in line:
@@ -98,6 +99,44 @@ def test_ctrl_c_ends_the_workers(tmp_path: Path, ray_environment: dict[str, str]
         assert time.monotonic() < deadline, trainings(tmp_path)
         time.sleep(0.05)
     assert not list((tmp_path / "out").glob(".ray*"))
+
+
+@with_ray
+@pytest.mark.usefixtures("recipe")
+def test_what_cannot_be_reached_is_told_at_once(tmp_path: Path, ray_environment: dict[str, str]) -> None:
+    """A cluster, of the command; the folder, of a worker. In one process, as it takes long to start."""
+    code = """
+import sys
+import time
+from pathlib import Path
+from training import sweep
+from training.ray_sweep import work
+
+begun = time.monotonic()
+assert sweep.main(sys.argv[1:]) == 1
+assert time.monotonic() - begun < 6
+try:
+    work(lambda folder: None, Path("/nowhere/.ray.sign"), 1, 1, False)
+except sweep.SweepError as error:
+    print(error, file=sys.stderr)
+"""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        done = subprocess.run(
+            [PYTHON, "-c", code, "--config", "recipe.yaml", *RANGES, "--out", "out", "--ray", "2"],
+            cwd=tmp_path,
+            env=ray_environment | {"RAY_ADDRESS": f"ray://{address}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    unreachable, unseen = done.stderr.splitlines()
+    assert unreachable.startswith(f"error: nothing can be reached at RAY_ADDRESS=ray://{address} (")
+    assert unseen.endswith(" does not see /nowhere: --out must be a folder that all nodes see")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_ray_it_says_what_to_install(
