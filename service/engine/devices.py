@@ -135,21 +135,46 @@ def preload() -> str:
         What onnxruntime had to say about it.
 
     Raises:
-        DeviceError: this onnxruntime has no CUDA, or there is no driver.
+        DeviceError: this onnxruntime has no CUDA, or there is no driver, one too old for it, or no GPU.
     """
     version = onnxruntime.__version__
     if _CUDA not in onnxruntime.get_available_providers():
         raise DeviceError(f"this onnxruntime {version} has no CUDA; {_INSTALL}")
     try:
-        ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise DeviceError(
             f"there is no NVIDIA driver ({error}); install one, or give the container its GPU with "
             "`docker run --gpus all`"
         ) from error
+    _ask(driver)
     with contextlib.redirect_stdout(io.StringIO()) as said:
         onnxruntime.preload_dlls()
     return " ".join(said.getvalue().split())
+
+
+def _ask(driver: Any) -> None:
+    """Whether the driver is new enough and has a GPU: onnxruntime's own words would blame the model.
+
+    Raises:
+        DeviceError: it is not, or has none.
+    """
+    runs = ctypes.c_int()  # 1000 a major version, 10 a minor
+    driver.cuDriverGetVersion(ctypes.byref(runs))
+    wants = onnxruntime.cuda_version
+    if runs.value // 1000 < int(wants.partition(".")[0] or 0):  # minor versions don't matter
+        raise DeviceError(
+            f"the NVIDIA driver runs CUDA up to {runs.value // 1000}.{runs.value % 1000 // 10}, and "
+            f"onnxruntime {onnxruntime.__version__} wants {wants}; install a newer driver"
+        )
+    status = driver.cuInit(0)
+    if status:
+        said = ctypes.c_char_p()
+        driver.cuGetErrorString(status, ctypes.byref(said))
+        raise DeviceError(
+            f"the NVIDIA driver gives no GPU (CUDA error {status}: {(said.value or b'unknown').decode()}); "
+            "see with `nvidia-smi` that it works, and that CUDA_VISIBLE_DEVICES and the container leave one"
+        )
 
 
 def choose(wanted: Wanted, attempt: Callable[[Device], T]) -> T:

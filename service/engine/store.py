@@ -99,9 +99,10 @@ def load_model(
             f"{folder.parent.name}/{folder.name}; move the folder to {card.name}/{card.version}"
         )
     graph = folder / card.file.name
-    model = Model(card, _open_session(_read_graph(graph, card), graph, device or devices.cpu()))
+    device = device or devices.cpu()
+    model = Model(card, _open_session(_read_graph(graph, card), graph, device))
     _check_signature(model, graph)
-    _replay_golden(model, graph)
+    _replay_golden(model, graph, device)
     paces = {} if paces is None else paces
     if card.file.sha256 not in paces:
         outputs = list(card.golden.outputs)
@@ -136,8 +137,15 @@ def _open_session(graph: bytes, path: Path, device: Device) -> Session:
     except Exception as error:  # of a dozen kinds that have nothing else in common
         raise StoreError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot load it on {device.name} ({error}); "
-            "export the model again"
+            f"{_remedy(device)}"
         ) from error
+
+
+def _remedy(device: Device) -> str:
+    """What to do about a graph that does not run."""
+    if device.name == "cpu":
+        return "export the model again"
+    return "if it runs with --device cpu, the GPU or its driver does not suit; else export the model again"
 
 
 def _check_signature(model: Model, path: Path) -> None:
@@ -170,7 +178,7 @@ def _agree(says: tuple[str, Sequence[int | str]], has: tuple[str, Sequence[int |
     )
 
 
-def _replay_golden(model: Model, path: Path) -> None:
+def _replay_golden(model: Model, path: Path, device: Device) -> None:
     card = model.card
     try:
         answers = model.run(*golden(model))
@@ -181,7 +189,7 @@ def _replay_golden(model: Model, path: Path) -> None:
     except Exception as error:  # onnxruntime's have nothing else in common
         raise StoreError(
             f"{path}: the card's golden input does not fit the graph ({type(error).__name__}: {error}); "
-            "export the model again"
+            f"{_remedy(device)}"
         ) from error
     for name, difference in differences.items():
         if not difference <= card.golden.tolerance:  # so that NaN fails too

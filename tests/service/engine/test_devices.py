@@ -37,6 +37,20 @@ def forbidden(*_: object) -> None:
     pytest.fail("a run on a GPU goes through io_binding")
 
 
+def fake_driver(version: int = 13_020, status: int = 0) -> Any:
+    """NVIDIA's `libcuda.so.1`."""
+
+    def tell(value: Any, reference: Any) -> int:
+        reference._obj.value = value
+        return 0
+
+    return SimpleNamespace(
+        cuDriverGetVersion=lambda found: tell(version, found),
+        cuInit=lambda _: status,
+        cuGetErrorString=lambda _, said: tell(b"no CUDA-capable device is detected", said),
+    )
+
+
 class FakeCuda:
     """An onnxruntime with CUDA.
 
@@ -78,9 +92,10 @@ class FakeCuda:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     fake = FakeCuda()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: not there"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", fake.open)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: None)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: fake_driver())
     return fake
 
 
@@ -110,6 +125,30 @@ def test_a_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch, small_store
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(DeviceError, match=r"no NVIDIA driver \(libcuda.so.1: .*docker run --gpus all"):
         Engine(small_store, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        (
+            fake_driver(12_040),
+            r"^the NVIDIA driver runs CUDA up to 12\.4, and .* wants 13\.0; install a newer",
+        ),
+        (
+            fake_driver(status=100),
+            r"^the NVIDIA driver gives no GPU \(CUDA error 100: no CUDA-capable .*nvidia-smi",
+        ),
+    ],
+    ids=["too old", "no GPU"],
+)
+@pytest.mark.usefixtures("gpu")
+def test_a_driver_that_is_of_no_use(
+    monkeypatch: pytest.MonkeyPatch, small_store: Path, driver: Any, message: str
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
+    with pytest.raises(DeviceError, match=message):
+        Engine(small_store, device="cuda")
+    assert Engine(small_store, device="auto").repository.device.name == "cpu"
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])
@@ -175,10 +214,10 @@ def test_whatever_onnxruntime_raises_says_which_file(
     small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise KeyError("CUDA failure 100: no CUDA-capable device is detected")
+        raise KeyError("CUDA failure 209: no kernel image is available")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
-    with pytest.raises(StoreError, match=r"digits/1/model.onnx: .* on cuda .*no CUDA-capable device"):
+    with pytest.raises(StoreError, match=r"digits/1/model.onnx: .* on cuda .*no kernel image.*--device cpu"):
         load_model(small_store / "digits" / "1", device=devices.cuda())
 
 
