@@ -86,6 +86,7 @@ ENTRYPOINT ["python", "-m", "service", "batch"]
 CMD ["--help"]
 
 FROM runtime AS service-gpu
+LABEL org.opencontainers.image.title="Momentum Serve, GPU"
 ENV MOMENTUM_DEVICE=cuda CUDA_CACHE_PATH=/tmp/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=service-gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
