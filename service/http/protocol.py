@@ -6,18 +6,21 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+import httptools
 import structlog
 from starlette.responses import Response
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.http.date import Date
 from service.http.direct import Direct, Exchange, Way
-from service.http.headers import secured
+from service.http.headers import content_length, header, secured
 from service.http.middleware import new_request_id
 from service.http.problems import StatusProblem, respond
 from service.http.refusals import Refusal, Refusals
+from service.http.writer import AnswerWriter
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,7 @@ _LONGEST_HEAD = 2**16  # bytes, of trailers too; what arrives in one piece with 
 _PROBES = b"/v2/health/"
 _SPARE_CONNECTIONS = 8  # for probes
 _MUCH = 2**63  # bytes
+_MOST_WAITING = 256  # requests that arrived before the answers to earlier ones: each takes time to be read
 _TOGETHER_SECONDS = 0.05  # many clients send head and body by two writes
 _CLOSE = (b"connection", b"close")
 
@@ -38,7 +42,8 @@ class HTTPProtocol(HttpToolsProtocol):
         connections: how many there may be. A few more may ask for the server's health, so that one that has
             much to do is not taken for a dead one; all others are told so and closed.
         head_seconds: how long a head may take, counted from the connection's beginning for the first; also
-            what is left for the rest of a body that was answered without being read.
+            what is left for the rest of a body that was answered without being read, even if the answer
+            ends the connection: a client that is cut off while it sends does not see why.
         answer_seconds: how long a client may take nothing of an answer.
         refusals: where these are counted.
         direct: answers requests that have arrived whole, if it can.
@@ -66,12 +71,15 @@ class HTTPProtocol(HttpToolsProtocol):
         self._direct = direct
         self._arriving: _Request | None = None  # its body is
         self._exchange: Exchange | None = None
-        self._writer: _HeadWithBody
+        self._writer: AnswerWriter
         self._in_head = True  # what arrives next is a head's
         self._head_size = 0  # bytes since the last ones that were a body's: of a head, or of trailers
         self._spare = False  # only probes may use this connection
         self._unanswered = 0  # requests
         self._last_words: bytes | None = None  # a refusal; nothing that comes after its cause counts
+        self._stopping = False  # the server is
+        self._lingering = False  # all has been said; what the client still sends is only taken off it
+        self._again: bytes | None = None  # a head that is to be parsed once more
         self._head_timer: asyncio.TimerHandle | None = None
         self._upgraded = False
         self._unsent = 0  # bytes of answers, when it was last looked
@@ -79,7 +87,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._writer = _HeadWithBody(transport, self.loop)
+        self._writer = AnswerWriter(transport, self.loop, self._close)
         beyond = len(self.connections) - self._most_connections
         self._spare = beyond > 0
         if beyond > _SPARE_CONNECTIONS:
@@ -101,7 +109,8 @@ class HTTPProtocol(HttpToolsProtocol):
         if self._last_words is not None:
             return
         self._head_size += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._head_size > _LONGEST_HEAD:
             what = "head has" if self._in_head else "trailers have"
             self._refuse(
@@ -112,6 +121,24 @@ class HTTPProtocol(HttpToolsProtocol):
             )
         elif self._head_timer is None and not self._answering() and not self._upgraded:
             self._await_client()
+
+    def _parse(self, data: bytes) -> None:
+        while data and self._last_words is None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                data = data[upgrade.args[0] :]
+                if (head := self._again) is not None:
+                    self._again = None
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                    data = head + data
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers are nobody's
@@ -125,6 +152,9 @@ class HTTPProtocol(HttpToolsProtocol):
         self._head_size = 0
         if self._last_words is not None:
             return
+        if self.parser.should_upgrade() and self._has_body() and not self._should_upgrade():
+            self._again = self._head_of_http()
+            return
         before = self.cycle
         self.server_state.default_headers = self._date.headers()
         super().on_headers_complete()
@@ -132,16 +162,36 @@ class HTTPProtocol(HttpToolsProtocol):
             self._unanswered += 1
             self.cycle.transport = self._writer  # type: ignore[assignment]
             self.cycle.keep_alive &= not self._spare
+            if len(self.pipeline) > _MOST_WAITING:
+                self._refuse(
+                    Refusal.PIPELINED,
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"{_MOST_WAITING} requests of this connection wait for their turn, and no more may",
+                    "the next request after the answer to one before, or on another connection",
+                    {"Retry-After": "1"},
+                )
 
     def on_body(self, body: bytes) -> None:
         self._head_size = 0
         if self._last_words is None:
             super().on_body(body)
 
+    def _has_body(self) -> bool:
+        scope = cast(Scope, self.scope)
+        return header(scope, b"transfer-encoding") is not None or content_length(scope) > 0
+
+    def _head_of_http(self) -> bytes:
+        """The head of a request whose client would like another protocol, as Java's does with HTTP/2, without
+        that wish: the parser would take the body for the other protocol's.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([method + b" " + self.url + b" HTTP/" + version, *lines, b"", b""])
+
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_size = 0
-        if self._last_words is not None:
+        if self._last_words is not None or self._again is not None:
             return
         super().on_message_complete()
         if (arriving := self._arriving) is not None and not arriving.cycle.more_body:
@@ -206,7 +256,9 @@ class HTTPProtocol(HttpToolsProtocol):
         self._writer.flush()  # before anything else is written
         self._unanswered -= 1
         super().on_response_complete()
-        if self._last_words is not None and not self._answering():
+        if self._lingering:
+            self._unset_keepalive_if_required()
+        elif self._last_words is not None and not self._answering():
             self._end()
         if self.transport.get_write_buffer_size():
             self._watch_answer()
@@ -221,6 +273,11 @@ class HTTPProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         self._refuse(Refusal.INVALID_HTTP, HTTPStatus.BAD_REQUEST, msg, "a request in HTTP/1.1")
+
+    def shutdown(self) -> None:
+        """The server stops: end the connection, after the answer to what has been asked."""
+        self._stopping = True
+        super().shutdown()
 
     def pause_writing(self) -> None:
         """The client takes less than it is sent."""
@@ -315,9 +372,35 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         """Say the last words."""
-        if self._last_words and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._last_words:
             self.transport.write(self._last_words)
-        self.transport.close()
+        if (cycle := self.cycle) is not None and not cycle.response_complete:
+            cycle.disconnected = cycle.response_complete = True  # it may say nothing any more
+            cycle.message_event.set()
+        self._linger()
+
+    def _close(self) -> None:
+        """The answer that was given is the last."""
+        if self.cycle.response_complete and not self._in_head:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Close the connection as soon as the client does: closed while it sends, it would be reset, and what
+        was written last be lost.
+        """
+        self._stop_awaiting()
+        if self._spare or self._stopping:  # there are too many connections, or no time
+            self.transport.close()
+            return
+        self._lingering = True
+        self._last_words = b""
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._head_timer = self.loop.call_later(self._head_seconds, self.transport.close)
 
 
 def _nothing() -> None:
@@ -339,39 +422,3 @@ class _Request:
     app: Any
     way: Way
     timer: asyncio.TimerHandle | None = None
-
-
-class _HeadWithBody:
-    """A transport that sends the head of an answer together with the beginning of its body: uvloop gives each
-    write to the system at once, and the client would be woken twice.
-    """
-
-    __slots__ = ("_head", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
-            self._loop.call_soon(self.flush)  # for a body that is not there yet
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        """Send a head that no body follows."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

@@ -18,6 +18,7 @@ class Refusal(StrEnum):
     CONNECTIONS = "connections"  # 429: as many connections are open as may be
     HEAD_TOO_LARGE = "head_too_large"  # 431; trailers count too
     HEAD_TIMEOUT = "head_timeout"  # 408: the head did not arrive in time
+    PIPELINED = "pipelined"  # 429: as many requests of a connection wait for the answer to the first as may
     INVALID_HTTP = "invalid_http"  # 400: what arrived is not HTTP
     UNAUTHORIZED = "unauthorized"  # 401: no key, or an unknown one
     FORBIDDEN = "forbidden"  # 403: the key does not allow it

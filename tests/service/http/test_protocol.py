@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -123,6 +125,12 @@ def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(
         assert time.monotonic() - begun > least - 0.1
 
 
+def send_slowly(connection: socket.socket, data: bytes) -> None:
+    for byte in data:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.02)
+
+
 def is_cut_off(connection: socket.socket, filling: bytes) -> bool:
     """Whether the server ends the connection, though the client goes on sending."""
     connection.settimeout(0.02)
@@ -158,14 +166,40 @@ def test_an_endless_head_is_refused_while_it_arrives(small_server: Any, start: b
     before = refused(small_server, "head_too_large")
     with connect(small_server) as connection:
         connection.sendall(start)
-        with suppress(ConnectionError):
-            for _ in range(64):  # a megabyte
-                connection.sendall(filling * 2731)
+        for _ in range(64):  # a megabyte
+            connection.sendall(filling * 2731)
         answer = rest(connection)
-    assert not answer or answer.startswith(b"HTTP/1.1 431 ")
-    if answer and start.startswith(b"GET /v2/"):
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    if start.startswith(b"GET /v2/"):
         assert b'{"error":"the head has ' in answer
     assert refused(small_server, "head_too_large") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (POST_HEAD.replace(b": 9", b": 20000000"), bytes(20_000_000)),
+        (CHUNKED, b"1312d00\r\n" + bytes(20_000_000)),
+        (POST_HEAD.replace(b": 9", b": x"), bytes(20_000_000)),
+    ],
+)
+def test_who_sends_all_before_reading_gets_the_refusal(small_server: Any, head: bytes, body: bytes) -> None:
+    """More than the two systems between would keep: cut off, the client would see only that."""
+    with connect(small_server) as connection:
+        connection.sendall(head + body)
+        answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    assert re.match(rb"HTTP/1.1 4(13|00) .*\r\nconnection: close\r\n", answer, re.IGNORECASE | re.DOTALL)
+
+
+@pytest.mark.parametrize("head", [POST_HEAD.replace(b": 9", b": 999999999"), b"nonsense\r\n\r\n"])
+def test_who_is_refused_may_not_send_for_ever(strict_server: Any, head: bytes) -> None:
+    with connect(strict_server) as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 4")
+        while connection.recv(65536):
+            pass
+        with pytest.raises(ConnectionError):
+            send_slowly(connection, b" " * 3000)
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", GET + b": \r\n\r\n"])
@@ -198,6 +232,40 @@ def test_many_requests_on_one_connection(strict_server: Any) -> None:
     with connect(strict_server) as connection:
         connection.sendall((GET + b"\r\n") * 19 + GET + b"Connection: close\r\n\r\n")
         assert rest(connection).count(b'{"live":true}') == 20
+
+
+def test_no_more_than_so_many_may_come_before_an_answer(small_server: Any) -> None:
+    """Each takes a moment to be read, and nobody else is served meanwhile."""
+    before = refused(small_server, "pipelined")
+    with connect(small_server) as connection:
+        connection.sendall((GET + b"\r\n") * 1000)
+        answers = rest(connection).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200"] * 257 + [b"429"]
+    assert b"256 requests of this connection wait" in answers[-1]
+    assert refused(small_server, "pipelined") == before + 1
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+def test_who_would_like_http_2_is_answered_in_http_1(small_server: Any, chunked: bool, pieces: int) -> None:
+    """As Java's client asks by default, with the body of the first request behind it."""
+    head, _, body = digit_request().partition(b"\r\n\r\n")
+    wish = (
+        b"\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"
+        b"\r\nUpgrade: h2c\r\n\r\n"
+    )
+    if chunked:
+        head = CHUNKED.removesuffix(b"\r\n\r\n")
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    post, get = head + wish + body, GET.removesuffix(b"\r\n") + wish
+    sent = get + post + get + post + digit_request() + GET + b"Connection: close\r\n\r\n"
+    size = math.ceil(len(sent) / pieces)
+    with connect(small_server) as connection:
+        for start in range(0, len(sent), size):
+            connection.sendall(sent[start : start + size])
+        answers = rest(connection).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200"] * 6
+    assert [b'"digit":' in answer for answer in answers] == [False, True, False, True, True, False]
 
 
 def test_connections_are_bounded(strict_server: Any) -> None:
@@ -235,11 +303,10 @@ def test_endless_trailers_are_refused_while_they_arrive(small_server: Any, start
     before = refused(small_server, "head_too_large")
     with connect(small_server) as connection:
         connection.sendall(CHUNKED + b"2\r\n{}\r\n0\r\n" + start)
-        with suppress(ConnectionError):
-            for _ in range(64):  # a megabyte
-                connection.sendall(filling * 2731)
+        for _ in range(64):  # a megabyte
+            connection.sendall(filling * 2731)
         answer = rest(connection)
-    assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.startswith(b"HTTP/1.1 431 ")
     assert refused(small_server, "head_too_large") == before + 1
 
 
