@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
@@ -140,6 +140,14 @@ class Card(_Strict):
     provenance: Provenance
     file: ModelFile
     golden: Golden
+
+    @model_validator(mode="after")
+    def _one_label_a_class(self) -> Self:
+        for output in self.outputs:
+            classes = output.shape[-1] if output.shape else 0
+            if output.name == "probabilities" and classes != len(self.labels):
+                raise ValueError(f"{len(self.labels)} labels for an output of shape {output.shape}")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> Self:

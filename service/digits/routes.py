@@ -25,6 +25,7 @@ from service.http.uploads import UNTYPED, form_file, media_type, read_body, refu
 from service.settings import Settings
 
 MODEL = "digits"
+_LABELS = {str(digit) for digit in range(10)}
 PATH = "/v1/digits"
 LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
 _AT_ONCE = 2**15  # bytes of JSON, such as one image's, that are read sooner than handed to another thread
@@ -246,14 +247,20 @@ def check(model: Model) -> None:
     """Make sure that a model can answer /v1/digits.
 
     Raises:
-        StoreError: it reads images of another shape than 28x28.
+        StoreError: it reads images of another shape than 28x28, or its labels are no digits.
     """
-    shape = model.card.image_shape
-    if shape != (ink.FIELD, ink.FIELD):
+    card = model.card
+    if card.image_shape != (ink.FIELD, ink.FIELD):
         raise StoreError(
-            f"model {model.card.name} version {model.card.version} reads images of shape {shape}; /v1/digits "
+            f"model {card.name} version {card.version} reads images of shape {card.image_shape}; /v1/digits "
             f"needs {ink.FIELD} x {ink.FIELD}: export it under another name than {MODEL!r}"
         )
+    for label in card.labels:
+        if label not in _LABELS:
+            raise StoreError(
+                f"model {card.name} version {card.version} has the label {label[:20]!r}; /v1/digits needs "
+                f"0 to 9: export it under another name than {MODEL!r}"
+            )
 
 
 def _is_json(content_type: str, body: bytes) -> bool:

@@ -198,6 +198,22 @@ def test_a_digits_model_of_another_image_shape(tmp_path: Path, write_artifact: C
     assert "reads images of shape (8, 8); /v1/digits needs 28 x 28" in printed
 
 
+@pytest.mark.parametrize(
+    ("labels", "wrong"),
+    [
+        ([f"digit {n}" for n in range(10)], "has the label 'digit 0'; /v1/digits needs 0 to 9"),
+        (["0", "1"], "card.json: document: Value error, 2 labels for an output of shape ['batch', 10]"),
+    ],
+)
+def test_a_digits_model_of_other_labels(
+    tmp_path: Path, write_artifact: Callable[..., Path], labels: list[str], wrong: str
+) -> None:
+    write_artifact(tmp_path, change=lambda card: card.update(labels=labels))
+    status, printed = start("--store", tmp_path)
+    assert status == 1
+    assert wrong in printed
+
+
 def test_a_store_without_digits_serves_the_rest(
     serve: Serve, tmp_path: Path, write_artifact: Callable[..., Path]
 ) -> None:

@@ -82,7 +82,7 @@ def test_an_artifact_in_the_wrong_place(tmp_path: Path, write_artifact: Artifact
         ("inputs", 0, {"name": "image"}, "input '(image|pixels)'"),
         ("inputs", 0, {"dtype": "uint8"}, "input 'pixels': the card says .*uint8"),
         ("inputs", 0, {"shape": ["batch"]}, "input 'pixels'"),
-        ("outputs", 0, {"shape": ["batch", 11]}, "output 'probabilities'"),
+        ("outputs", 1, {"shape": ["batch", "time", 11]}, "output 'trace'"),
         ("states", 0, {"shape": ["batch", 2]}, "(in|out)put 'h(_next)?'"),
         ("states", 0, {"output": "h_after"}, "output 'h_(after|next)'"),
     ],

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from service.http import problems
 from service.http.problems import Problem
-from service.http.routes import BareRoute, while_connected
+from service.http.routes import Answered, BareRoute, rendered, while_connected
 
 
 def test_a_bare_route_is_routed_described_and_fails_like_others() -> None:
@@ -42,6 +42,13 @@ def test_a_bare_route_is_routed_described_and_fails_like_others() -> None:
     operation = app.openapi()["paths"]["/v2/greet/{name}"]["post"]
     assert (operation["summary"], operation["description"]) == ("Greet", "Says hello.")
     assert operation["parameters"] == extra["parameters"]
+
+
+def test_an_answer_that_cannot_be_rendered_is_called_back_with_why() -> None:
+    told: list[Answered] = []
+    for outputs in ({}, ValueError("poison")):
+        rendered(told.append, outputs, lambda tensors: Response(str(tensors["y"])))
+    assert [repr(error) for error in told] == ["KeyError('y')", "ValueError('poison')"]
 
 
 class Client:
