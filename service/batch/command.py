@@ -184,7 +184,8 @@ async def _classify(options: argparse.Namespace, settings: Settings, source: Inp
                 await run.run(source)
                 results.list_errors()
             except (OSError, DecodersError, LaneDiedError, EngineStoppedError) as error:
-                print(f"{_NAME}: {error}; what was written stays", file=sys.stderr)
+                said = "; ".join([str(error), *getattr(error, "__notes__", ()), "what was written stays"])
+                print(f"{_NAME}: {said}", file=sys.stderr)
                 with suppress(OSError):
                     results.list_errors()
                 return 1

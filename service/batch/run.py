@@ -74,7 +74,7 @@ class Run:
 
     async def run(self, source: Input) -> bool:
         """Do it. Returns whether all is done, or else it was stopped. What has been classified is written,
-        however it ends.
+        however it ends; an error has a note if that failed.
 
         Raises:
             OSError: the input can't be read, or the results written.
@@ -86,9 +86,12 @@ class Run:
                 pass
             self._add_ended()
             await self._write()
-        except Exception:
+        except Exception as error:
             self._add_ended()
-            await self._write()
+            try:
+                await self._write()
+            except OSError as another:
+                error.add_note(f"what was classified last could not be written either: {another}")
             raise
         finally:
             for one in self._window:

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import os
 import pty
+import resource
 import shutil
 import subprocess
 import sys
@@ -214,20 +215,36 @@ def test_it_can_be_locked_on_nfs(
     assert batch(DOCS / "images", "--out", out, "--store", small_store).status == 0
 
 
-def test_what_was_classified_before_the_input_failed_is_written(
-    start: Start, batch: Batch, digits_folder: Path, tmp_path: Path, small_store: Path
-) -> None:
-    """A terminal that goes away: its lines can be read, and then there is an error."""
-    names = [str(path) for path in sorted(digits_folder.glob("[01]/*.png"))]
-    names.append(str(tmp_path / "absent.png"))
-    flags = ["--out", tmp_path / "out", "--store", small_store, "--model", "digits"]
+def hang_up(start: Start, names: list[str], largest: int, *flags: object) -> tuple[int, str]:
+    """Give names on a terminal that goes away: its lines can be read, and then there is an error.
+
+    Args:
+        start: the command.
+        names: of files.
+        largest: bytes of a file that it may write.
+        flags: of the command.
+
+    Returns:
+        Its exit status, and what it said.
+    """
     ours, theirs = pty.openpty()
     with start("-", *flags, given=ours) as process:
         os.close(ours)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, largest))
         with os.fdopen(theirs, "w") as terminal:
             terminal.writelines(f"{name}\n" for name in names)
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
+    return process.returncode, said
+
+
+def test_what_was_classified_before_the_input_failed_is_written(
+    start: Start, batch: Batch, digits_folder: Path, tmp_path: Path, small_store: Path
+) -> None:
+    names = [str(path) for path in sorted(digits_folder.glob("[01]/*.png"))]
+    names.append(str(tmp_path / "absent.png"))
+    flags = ["--out", tmp_path / "out", "--store", small_store, "--model", "digits"]
+    status, said = hang_up(start, names, resource.RLIM_INFINITY, *flags)
+    assert status == 1
     assert "Input/output error; what was written stays\n" in said
     assert [row["path"] for row in rows(tmp_path / "out")] == names
     assert "absent.png" in (tmp_path / "out.errors.csv").read_text()
@@ -235,6 +252,18 @@ def test_what_was_classified_before_the_input_failed_is_written(
     ended = batch("-", *flags, given="\n".join(names))
     assert ended.status == 1
     assert "101 by earlier runs" in ended.told
+
+
+def test_why_it_ended_is_told_though_the_results_cannot_be_written_either(
+    start: Start, digits_folder: Path, tmp_path: Path, small_store: Path
+) -> None:
+    names = [str(path) for path in sorted(digits_folder.glob("0/*.png"))]
+    status, said = hang_up(start, names, 2000, "--out", tmp_path / "out", "--store", small_store)
+    assert status == 1
+    (told,) = (line for line in said.splitlines() if line.startswith("python -m service batch: "))
+    assert "batch: [Errno 5] Input/output error; what was classified last could not be written" in told
+    assert told.endswith("File too large; what was written stays")
+    assert not list((tmp_path / "out").glob("part-*"))
 
 
 def test_without_what_it_needs(
