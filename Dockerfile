@@ -6,9 +6,9 @@
 # The locks are written by `make locks`. A build context named `wheels` is looked through before PyPI:
 #   docker build --build-context wheels=DIR ...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-# For the labels. REVISION is a commit.
-ARG VERSION=0.1.0
-ARG REVISION=unknown
+# For the labels; IMAGE_REVISION is a commit.
+ARG IMAGE_VERSION=0.1.0
+ARG IMAGE_REVISION=unknown
 
 FROM scratch AS wheels
 
@@ -69,16 +69,16 @@ CMD ["python", "-m", "service"]
 FROM runtime AS service
 COPY --from=service-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
-ARG VERSION REVISION
-LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+ARG IMAGE_VERSION IMAGE_REVISION
+LABEL org.opencontainers.image.version="${IMAGE_VERSION}" org.opencontainers.image.revision="${IMAGE_REVISION}"
 USER 10001:10001
 
 FROM runtime AS batch
 LABEL org.opencontainers.image.title="Momentum Serve, batch"
 COPY --from=batch-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
-ARG VERSION REVISION
-LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+ARG IMAGE_VERSION IMAGE_REVISION
+LABEL org.opencontainers.image.version="${IMAGE_VERSION}" org.opencontainers.image.revision="${IMAGE_REVISION}"
 WORKDIR /files
 USER 10001:10001
 HEALTHCHECK NONE
@@ -90,8 +90,8 @@ LABEL org.opencontainers.image.title="Momentum Serve, GPU"
 ENV MOMENTUM_DEVICE=cuda CUDA_CACHE_PATH=/tmp/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=service-gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/momentum-serve /opt/momentum-serve
-ARG VERSION REVISION
-LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+ARG IMAGE_VERSION IMAGE_REVISION
+LABEL org.opencontainers.image.version="${IMAGE_VERSION}" org.opencontainers.image.revision="${IMAGE_REVISION}"
 USER 10001:10001
 
 FROM builder AS training-packages
@@ -122,7 +122,7 @@ COPY --chmod=755 deploy/train.sh /usr/local/bin/train
 COPY --chown=10001:10001 exports/store /var/lib/momentum-serve/store
 ENV MOMENTUM_STORE=/var/lib/momentum-serve/store
 RUN mkdir --parents runs /home/momentum/.cache && chown 10001:10001 runs /home/momentum/.cache
-ARG VERSION REVISION
-LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+ARG IMAGE_VERSION IMAGE_REVISION
+LABEL org.opencontainers.image.version="${IMAGE_VERSION}" org.opencontainers.image.revision="${IMAGE_REVISION}"
 USER 10001:10001
 CMD ["train"]

@@ -65,7 +65,7 @@ class Project:
             "PORT": str(self.port),
             "GATEWAY_PORT": str(self.gateway_port),
             "REPLICAS": "2",
-            "REVISION": REVISION,
+            "IMAGE_REVISION": REVISION,
             "FILES": str(self.files),
             "RECIPE": "optdigits",
             "MODEL": "optdigits",

@@ -71,7 +71,7 @@ def test_batch_adds_to_the_service() -> None:
 
 def test_the_label_is_the_projects_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert f"\nARG VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"\nARG IMAGE_VERSION={project['version']}\n" in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
