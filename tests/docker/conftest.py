@@ -48,8 +48,6 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.port, self.gateway_port = free_port(), free_port()
-        self.files = folder / "files"
-        self.files.mkdir()
         override: dict[str, Any] = copy.deepcopy(OVERRIDE)
         wheels = os.environ.get("WHEELS")  # a folder with torch's wheel, where its index is out of reach
         if wheels:
@@ -66,7 +64,6 @@ class Project:
             "GATEWAY_PORT": str(self.gateway_port),
             "REPLICAS": "2",
             "IMAGE_REVISION": REVISION,
-            "FILES": str(self.files),
             "RECIPE": "optdigits",
             "MODEL": "optdigits",
         }

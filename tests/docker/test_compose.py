@@ -105,13 +105,17 @@ def test_it_ends_when_it_has_answered(project: Project, client: httpx.Client) ->
     project.compose("up", "--detach", "--no-build", "--wait")
 
 
-def test_files_are_classified(project: Project) -> None:
+@pytest.mark.parametrize("user", sorted({os.getuid(), os.getuid() or 10001}))  # not as root alone
+def test_files_are_classified(project: Project, tmp_path: Path, user: int) -> None:
     """`docker compose run batch`, as the user whose files they are."""
-    shutil.copy(SEVEN, project.files)
-    user = f"{os.getuid()}:{os.getgid()}"
-    project.compose("run", "--rm", "--no-TTY", "--user", user, "batch", ".", "--out", "results.parquet")
-    (row,) = parquet.read_table(project.files / "results.parquet").to_pylist()
+    shutil.copy(SEVEN, tmp_path)
+    os.chown(tmp_path, user, -1)
+    with project.setting("FILES", str(tmp_path)):
+        flags = ["--rm", "--no-TTY", "--user", f"{user}:{user}"]
+        project.compose("run", *flags, "batch", ".", "--out", "results.parquet")
+    (row,) = parquet.read_table(tmp_path / "results.parquet").to_pylist()
     assert (row["path"], row["label"], row["error"]) == (SEVEN.name, "7", None)
+    assert (tmp_path / "results.parquet").stat().st_uid == user
 
 
 class Asking:

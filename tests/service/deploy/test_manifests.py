@@ -361,16 +361,6 @@ def test_the_gpu_is_asked_for() -> None:
     assert {entry["type"] for entry in autoscaler["spec"]["metrics"]} == {"Pods"}
 
 
-def test_composes_variables_are_documented() -> None:
-    page = (ROOT / "docs" / "deployment.md").read_text().partition("\n## Compose\n")[2]
-    names = {
-        name
-        for row in re.findall(r"^\| (`[A-Z_`, ]+`) \|", page, re.MULTILINE)
-        for name in re.findall(r"[A-Z_]+", row)
-    }
-    assert names == set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
-
-
 def test_the_store_is_filled_with_what_it_lacks(tmp_path: Path) -> None:
     """By what the images call fill-store. And what is there already stays as it is."""
     shipped, store = tmp_path / "shipped", tmp_path / "store"
