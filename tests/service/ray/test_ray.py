@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +32,13 @@ SEVEN = (ROOT / "docs" / "images" / "seven.jpg").read_bytes()
 AUDIO = (ROOT / "docs" / "audio" / "digits.wav").read_bytes()[44:]
 STREAMS = 8  # Ray gives each to the replica that has fewer of two: both get some
 READY_SECONDS = 120
-SOON = {"max_replicas": 2, "metrics_interval_s": 0.5, "look_back_period_s": 2, "upscale_delay_s": 0}
+SOON = {
+    "max_replicas": 2,
+    "metrics_interval_s": 0.5,
+    "look_back_period_s": 2,
+    "upscale_delay_s": 0,
+    "downscale_delay_s": 1,
+}
 
 pytestmark = pytest.mark.skipif(
     not (RAY / "serve").exists() and os.environ.get("CI") != "true",
@@ -217,8 +223,10 @@ def configured(cluster: Cluster) -> Iterator[tuple[Path, int]]:
 
 @pytest.mark.timeout(600)
 def test_what_waits_brings_another_replica(configured: tuple[Path, int]) -> None:
+    """And when nothing does any more, one of the two goes."""
     log, port = configured
-    assert len(replicas(log, "serving", "digits")) <= 1  # what is logged comes a little later
+    wait_for(lambda: replicas(log, "serving", "digits"), log)  # what is logged comes a little later
+    assert len(replicas(log, "serving", "digits")) == 1
     images = {"images": [[0, 255] * 392] * 32}
     answers: set[int] = set()
     over = threading.Event()
@@ -231,22 +239,24 @@ def test_what_waits_brings_another_replica(configured: tuple[Path, int]) -> None
     with ThreadPoolExecutor() as pool:
         asking = [pool.submit(ask) for _ in range(4)]
         try:
-            deadline = time.monotonic() + READY_SECONDS
-            while len(replicas(log, "serving", "digits")) < 2:
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
+            wait_for(lambda: len(replicas(log, "serving", "digits")) >= 2, log)
         finally:
             over.set()
         for each in asking:
             each.result()
     assert answers <= {200, 429}
 
+    def serving() -> set[str]:
+        return replicas(log, "serving", "digits") - replicas(log, "stopping", "digits")
+
+    wait_for(lambda: len(serving()) == 1, log)
+    assert httpx.post(f"http://127.0.0.1:{port}/v1/digits", json=images, timeout=60).status_code == 200
+
 
 @pytest.mark.timeout(600)
 def test_streams_come_back_to_their_replica(configured: tuple[Path, int], server: Server) -> None:
     log, port = configured
-    while len(replicas(log, "serving")) < 2:
-        time.sleep(0.1)
+    wait_for(lambda: len(replicas(log, "serving")) >= 2, log)
     time.sleep(2)  # until the ingress has heard of them
     expected = heard(server.address)
     assert heard(("127.0.0.1", port)) == expected
@@ -276,6 +286,13 @@ def test_streams_come_back_to_their_replica(configured: tuple[Path, int], server
         assert answer.status_code == 409, answer.text
         assert answer.json()["title"] == "Not movable"
     assert len(replicas(log, "stream")) == 2, "both had streams"
+
+
+def wait_for(condition: Callable[[], object], log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 def replicas(log: Path, event: str, model: str = "frames") -> set[str]:
