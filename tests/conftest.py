@@ -1,9 +1,15 @@
 """Fixtures that tests of several packages use."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before torch is loaded. The tests share the machine, and threads that spin while they wait take it
+# from the rest. What is tested with several threads asks for them; they spin as briefly as in training.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # Shared machines stall; what is tested is behaviour.
 settings.register_profile("project", deadline=None)

@@ -1,6 +1,9 @@
 """Ways to run a network: on our kernels, or without them."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from models.kernels.build import KERNELS, BuildError, build
 
@@ -15,8 +18,12 @@ def _kernels_built() -> None:
 
 
 @pytest.fixture
-def native(_kernels_built: None) -> None:
-    """The kernels are there."""
+def native(_kernels_built: None) -> Iterator[None]:
+    """The kernels are there, and share the rows among threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
