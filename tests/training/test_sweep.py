@@ -65,9 +65,20 @@ def start(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def start_sweep(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
-    command = ["sweep", "--config", "recipe.yaml", *RANGES, "--trials", "2", "--out", out, *options]
-    return start(folder, *command)
+def options_for(out: str, *more: str) -> list[str]:
+    return ["--config", "recipe.yaml", *RANGES, "--trials", "2", "--out", out, *more]
+
+
+def start_sweep(folder: Path, out: str, *more: str) -> subprocess.Popen[str]:
+    return start(folder, "sweep", *options_for(out, *more))
+
+
+@pytest.fixture
+def in_folder(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of this process start their trials like those of `start`."""
+    monkeypatch.chdir(recipe.parent)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{recipe.parent}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
@@ -90,8 +101,8 @@ def found(out: Path) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("recipe")
-def test_killed_or_shared_a_sweep_finds_the_same(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_folder")
+def test_killed_or_shared_a_sweep_finds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     killed = start_sweep(tmp_path, "killed")
     while not (tmp_path / "killed" / "trial-0001" / "alive").exists():
         assert killed.poll() is None, killed.communicate()
@@ -99,7 +110,7 @@ def test_killed_or_shared_a_sweep_finds_the_same(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.communicate()  # the trial's process, which had our pipe too, has noticed and ended
 
-    finish(start_sweep(tmp_path, "killed"))
+    assert sweep.main(options_for("killed")) == 0
     shared = [start_sweep(tmp_path, "shared") for _ in range(2)]
     lines = [line for process in shared for line in finish(process).splitlines() if line.startswith("trial ")]
     assert len(lines) == 2, "each trial is trained once"
@@ -116,15 +127,15 @@ def test_killed_or_shared_a_sweep_finds_the_same(tmp_path: Path) -> None:
     assert [float(row["validation/accuracy"]) for row in chosen] == [most]
     assert {**best, "model": None} == {**RECIPE, "model": None}
 
-    refused = start_sweep(tmp_path, "shared", "--seed", "1")
-    assert "has a sweep with other settings" in finish(refused, 1)
+    assert sweep.main(options_for("shared", "--seed", "1")) == 1
+    assert "has a sweep with other settings" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("recipe")
-def test_a_crash_is_a_failed_trial(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_folder")
+def test_a_crash_is_a_failed_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--trainer.callbacks+=crashing.Crashing", "--trainer.max_epochs=1"]
-    output = finish(start_sweep(tmp_path, "out", *more))
-    assert f"failed with exit status {-signal.SIGABRT}" in output
+    assert sweep.main(options_for("out", *more)) == 0
+    assert f"failed with exit status {-signal.SIGABRT}" in capsys.readouterr().out
     assert [row["state"] for row in table(tmp_path / "out")] == ["complete", "fail"]
 
 
