@@ -25,7 +25,7 @@ from service.http.uploads import UNTYPED, form_file, media_type, read_body, refu
 from service.settings import Settings
 
 MODEL = "digits"
-_LABELS = {str(digit) for digit in range(10)}
+_LABELS = [str(digit) for digit in range(10)]
 PATH = "/v1/digits"
 LONGEST_TRACE = 8192  # steps of all images together, ten probabilities each: half a megabyte of JSON
 _AT_ONCE = 2**15  # bytes of JSON, such as one image's, that are read sooner than handed to another thread
@@ -247,7 +247,7 @@ def check(model: Model) -> None:
     """Make sure that a model can answer /v1/digits.
 
     Raises:
-        StoreError: it reads images of another shape than 28x28, or its labels are no digits.
+        StoreError: it reads images of another shape than 28x28, or its labels are not 0 to 9.
     """
     card = model.card
     if card.image_shape != (ink.FIELD, ink.FIELD):
@@ -255,12 +255,11 @@ def check(model: Model) -> None:
             f"model {card.name} version {card.version} reads images of shape {card.image_shape}; /v1/digits "
             f"needs {ink.FIELD} x {ink.FIELD}: export it under another name than {MODEL!r}"
         )
-    for label in card.labels:
-        if label not in _LABELS:
-            raise StoreError(
-                f"model {card.name} version {card.version} has the label {label[:20]!r}; /v1/digits needs "
-                f"0 to 9: export it under another name than {MODEL!r}"
-            )
+    if card.labels != _LABELS:
+        raise StoreError(
+            f"model {card.name} version {card.version} has the labels {', '.join(card.labels)[:50]}; "
+            f"/v1/digits needs 0 to 9 in this order: export it under another name than {MODEL!r}"
+        )
 
 
 def _is_json(content_type: str, body: bytes) -> bool:

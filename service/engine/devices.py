@@ -147,13 +147,13 @@ def preload() -> str:
             f"there is no NVIDIA driver ({error}); install one, or give the container its GPU with "
             "`docker run --gpus all`"
         ) from error
-    _ask(driver)
+    _check_driver(driver)
     with contextlib.redirect_stdout(io.StringIO()) as said:
         onnxruntime.preload_dlls()
     return " ".join(said.getvalue().split())
 
 
-def _ask(driver: Any) -> None:
+def _check_driver(driver: Any) -> None:
     """Whether the driver is new enough and has a GPU: onnxruntime's own words would blame the model.
 
     Raises:

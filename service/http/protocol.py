@@ -12,15 +12,14 @@ import httptools
 import structlog
 from starlette.responses import Response
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.http.date import Date
 from service.http.direct import Direct, Exchange, Way
-from service.http.headers import content_length, header, secured
-from service.http.middleware import new_request_id
-from service.http.problems import StatusProblem, respond
+from service.http.headers import content_length, header
+from service.http.problems import StatusProblem
 from service.http.refusals import Refusal, Refusals
-from service.http.writer import AnswerWriter
+from service.http.writer import AnswerWriter, as_bytes, last_answer
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +75,11 @@ class HTTPProtocol(HttpToolsProtocol):
         self._head_size = 0  # bytes since the last ones that were a body's: of a head, or of trailers
         self._spare = False  # only probes may use this connection
         self._unanswered = 0  # requests
-        self._last_words: bytes | None = None  # a refusal; nothing that comes after its cause counts
+        self._last_words: bytes | None = None  # a refusal, if not b""; nothing after its cause counts
         self._stopping = False  # the server is
         self._lingering = False  # all has been said; what the client still sends is only taken off it
-        self._again: bytes | None = None  # a head that is to be parsed once more
+        self._head_again: bytes | None = None  # is to be parsed once more
+        self._begun: RequestResponseCycle | None = None  # the newest request of which that is true
         self._head_timer: asyncio.TimerHandle | None = None
         self._upgraded = False
         self._unsent = 0  # bytes of answers, when it was last looked
@@ -103,6 +103,8 @@ class HTTPProtocol(HttpToolsProtocol):
         if (exchange := self._exchange) is not None:
             self._exchange = None
             exchange.disconnect()
+        if self._begun is not None and not self._begun.response_complete:
+            _disconnect(self._begun)  # uvicorn tells only the newest request, which may wait for this one
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -129,13 +131,14 @@ class HTTPProtocol(HttpToolsProtocol):
                 return
             except httptools.HttpParserError:
                 self.send_400_response("Invalid HTTP request received.")
+                return
             except httptools.HttpParserUpgrade as upgrade:
                 if self._should_upgrade():
                     self.handle_websocket_upgrade()
                     return
                 data = data[upgrade.args[0] :]
-                if (head := self._again) is not None:
-                    self._again = None
+                if (head := self._head_again) is not None:
+                    self._head_again = None
                     self.parser = httptools.HttpRequestParser(self)
                     self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
                     data = head + data
@@ -148,16 +151,19 @@ class HTTPProtocol(HttpToolsProtocol):
         self._stop_awaiting()
         if self._spare and not self.url.startswith(_PROBES):
             self._refuse_connection()
-        self._in_head = False
         self._head_size = 0
         if self._last_words is not None:
             return
+        if self.parser.get_method() == b"CONNECT":
+            self.send_400_response("this is no proxy: it takes no CONNECT")
+            return
         if self.parser.should_upgrade() and self._has_body() and not self._should_upgrade():
-            self._again = self._head_of_http()
+            self._head_again = self._head_of_http()
             return
         before = self.cycle
         self.server_state.default_headers = self._date.headers()
         super().on_headers_complete()
+        self._in_head = False
         if self.cycle is not before:  # else it is a WebSocket's handshake
             self._unanswered += 1
             self.cycle.transport = self._writer  # type: ignore[assignment]
@@ -191,7 +197,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_size = 0
-        if self._last_words is not None or self._again is not None:
+        if self._last_words is not None or self._head_again is not None:
             return
         super().on_message_complete()
         if (arriving := self._arriving) is not None and not arriving.cycle.more_body:
@@ -200,6 +206,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Uvicorn calls this for each request when the one before it has been answered."""
+        self._begun = cycle
         way = None
         if self._direct is not None and not self.flow.write_paused:
             way = self._direct.find(cycle.scope)  # type: ignore[arg-type]
@@ -243,8 +250,7 @@ class HTTPProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers.append(_CLOSE)
-        lines = [name + b": " + value for name, value in headers]
-        content = STATUS_LINE[response.status_code] + b"\r\n".join([*lines, b"", bytes(response.body)])
+        content = as_bytes(response.status_code, headers, bytes(response.body))
         cycle.response_started = cycle.response_complete = True
         cycle.on_response = _nothing  # it leads back here, and the collector is slow to free what does
         self.transport.write(content)
@@ -256,10 +262,10 @@ class HTTPProtocol(HttpToolsProtocol):
         self._writer.flush()  # before anything else is written
         self._unanswered -= 1
         super().on_response_complete()
+        if self._last_words is not None and not self._lingering and not self._answering():
+            self._end()
         if self._lingering:
             self._unset_keepalive_if_required()
-        elif self._last_words is not None and not self._answering():
-            self._end()
         if self.transport.get_write_buffer_size():
             self._watch_answer()
 
@@ -344,19 +350,13 @@ class HTTPProtocol(HttpToolsProtocol):
         headers: dict[str, str] | None = None,
     ) -> None:
         """Answer what has not become a request, and end the connection."""
-        self._stop_awaiting()
         if self.transport.is_closing() or self._last_words is not None:
             return
+        self._stop_awaiting()
         self._stop_arriving()
         self._refusals[reason] += 1
         path = self.url.decode("latin-1")
-        with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
-            response = respond(
-                StatusProblem(status, detail, expected), path, {"Connection": "close"} | (headers or {})
-            )
-            log.info("connection refused", reason=reason, status=int(status))
-        lines = [name + b": " + value for name, value in secured(response.raw_headers, path)]
-        answer = STATUS_LINE[status] + b"\r\n".join([*lines, b"", bytes(response.body)])
+        answer = last_answer(reason, StatusProblem(status, detail, expected), path, headers)
         if self._in_head:
             self._last_words = answer
         elif self.pipeline:  # the newest request is what is refused, and has not begun
@@ -374,23 +374,25 @@ class HTTPProtocol(HttpToolsProtocol):
         """Say the last words."""
         if self.transport.is_closing():
             return
+        self._writer.flush()
         if self._last_words:
             self.transport.write(self._last_words)
         if (cycle := self.cycle) is not None and not cycle.response_complete:
-            cycle.disconnected = cycle.response_complete = True  # it may say nothing any more
-            cycle.message_event.set()
+            cycle.response_complete = True  # it may say nothing any more
+            cycle.waiting_for_100_continue = False
+            _disconnect(cycle)
         self._linger()
 
     def _close(self) -> None:
-        """The answer that was given is the last."""
+        """The answer that was given is the last, or there was to be more of it and will not be."""
         if self.cycle.response_complete and not self._in_head:
             self._linger()
         else:
             self.transport.close()
 
     def _linger(self) -> None:
-        """Close the connection as soon as the client does: closed while it sends, it would be reset, and what
-        was written last be lost.
+        """Say that nothing more comes, and give the client time to read it: closed while it sends, the
+        connection would be reset, and what was written last be lost.
         """
         self._stop_awaiting()
         if self._spare or self._stopping:  # there are too many connections, or no time
@@ -401,6 +403,12 @@ class HTTPProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self._head_timer = self.loop.call_later(self._head_seconds, self.transport.close)
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """Tell who answers a request that nobody waits."""
+    cycle.disconnected = True
+    cycle.message_event.set()
 
 
 def _nothing() -> None:

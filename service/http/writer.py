@@ -1,10 +1,42 @@
-"""Writing answers with few calls of the system."""
+"""Answers as bytes, and writing them with few calls of the system."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.http.headers import secured
+from service.http.middleware import new_request_id
+from service.http.problems import StatusProblem, respond
+from service.http.refusals import Refusal
+
+log = structlog.get_logger(__name__)
+
+
+def as_bytes(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """An answer as HTTP/1.1 has it."""
+    return STATUS_LINE[status] + b"\r\n".join([*[name + b": " + value for name, value in headers], b"", body])
+
+
+def last_answer(
+    reason: Refusal, problem: StatusProblem, path: str, headers: dict[str, str] | None = None
+) -> bytes:
+    """The answer to what has not become a request; the connection ends with it. It is logged.
+
+    Args:
+        reason: for the log.
+        problem: what is wrong.
+        path: asked for, as far as it is known.
+        headers: besides those that all answers have.
+    """
+    with structlog.contextvars.bound_contextvars(request_id=new_request_id()):
+        response = respond(problem, path, {"Connection": "close"} | (headers or {}))
+        log.info("connection refused", reason=reason, status=response.status_code)
+    return as_bytes(response.status_code, secured(response.raw_headers, path), bytes(response.body))
 
 
 class AnswerWriter:

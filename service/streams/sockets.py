@@ -7,12 +7,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from http import HTTPStatus
 from typing import Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+
+from service.http.problems import StatusProblem
+from service.http.refusals import Refusal
+from service.http.writer import last_answer
 
 _EXTENSION = "momentum.socket"  # what a scope of ours has besides ASGI
 _UNSENT_BYTES = 2**16
@@ -103,6 +108,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        error = self.conn.handshake_exc
+        # Nothing else would ever end a connection whose handshake could not be read.
+        if error is not None and not (self.handshake_initiated or self.transport.is_closing()):
+            detail = f"this is no WebSocket's handshake: {error.__cause__ or error}"
+            problem = StatusProblem(HTTPStatus.BAD_REQUEST, detail)
+            self.transport.write(last_answer(Refusal.INVALID_HTTP, problem, ""))
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -191,7 +192,7 @@ def test_who_sends_all_before_reading_gets_the_refusal(small_server: Any, head: 
     assert re.match(rb"HTTP/1.1 4(13|00) .*\r\nconnection: close\r\n", answer, re.IGNORECASE | re.DOTALL)
 
 
-@pytest.mark.parametrize("head", [POST_HEAD.replace(b": 9", b": 999999999"), b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("head", [POST_HEAD.replace(b": 9", b": 999999999"), b"\x01" * 9, b"\x01" * 70_000])
 def test_who_is_refused_may_not_send_for_ever(strict_server: Any, head: bytes) -> None:
     with connect(strict_server) as connection:
         connection.sendall(head)
@@ -333,10 +334,20 @@ def test_chunks_are_no_trailers(small_server: Any) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
 
 
+WRONG = [
+    b"\x16\x03\x01",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET http://[bad/x HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    CHUNKED + b"nonsense\r\n",
+    UPGRADE,
+]
+
+
 @pytest.mark.parametrize(
-    "wrong", [b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n", CHUNKED + b"nonsense\r\n", UPGRADE]
+    ("count", "wrong"),
+    [(count, wrong) for count in (0, 1, 3) for wrong in WRONG if count or wrong != UPGRADE],
 )
-@pytest.mark.parametrize("count", [1, 3])
 def test_what_came_before_a_refusal_is_answered_first(small_server: Any, count: int, wrong: bytes) -> None:
     """Else the refusal would be taken for the answer to the first request."""
     before = refused(small_server, "invalid_http")
@@ -362,6 +373,23 @@ def test_a_request_that_breaks_is_refused_at_once(small_server: Any) -> None:
         answer += rest(connection)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_who_would_be_told_to_go_on_is_not_when_refused(small_server: Any) -> None:
+    with connect(small_server) as connection:
+        connection.sendall(CHUNKED[:-2] + b"Expect: 100-continue\r\nX-Request-ID: refused\r\n\r\nzz\r\n")
+        assert rest(connection).startswith(b"HTTP/1.1 400 ")
+    assert [line["status"] for line in small_server.logged("refused")] == [499]
+
+
+def test_who_leaves_before_several_answers_is_written_nothing(small_server: Any) -> None:
+    file = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nX-Request-ID: leaves\r\n\r\n"
+    with connect(small_server, receive_bytes=4096) as connection:
+        connection.sendall(file + GET + b"\r\n")
+        time.sleep(0.3)  # the file is on its way, and more than the systems between keep
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    small_server.logged("leaves")
+    assert "Traceback" not in small_server.log_file.read_text()
 
 
 def test_who_does_not_take_an_answer_is_cut_off(strict_server: Any) -> None:

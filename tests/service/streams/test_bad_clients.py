@@ -38,6 +38,29 @@ def test_a_client_that_does_not_read_is_cut_off(hasty: Any) -> None:
     assert "not_reading" in [line.get("outcome") for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        (b"Cookie: " + b"x" * 9000 + b"\r\n", "read 9010 bytes, expected no more than 8192 bytes"),
+        (b"A: b\r\n" * 200, "expected no more than 128 headers"),
+        (b"Content-Length: 2\r\n", "unsupported request body"),
+        (b"Transfer-Encoding: chunked\r\n", "transfer codings aren't supported"),
+    ],
+)
+def test_a_handshake_that_cannot_be_read_is_refused(live: Any, lines: bytes, wrong: str) -> None:
+    head = (
+        b"GET /v1/frames/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    )
+    with socket.create_connection(live.address, 30) as connection:
+        connection.sendall(head + lines + b"\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    told, _, body = answer.partition(b"\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-content-type-options: nosniff" in told
+    assert json.loads(body)["detail"] == f"this is no WebSocket's handshake: {wrong}"
+
+
 def test_pings_without_end_are_cut_off(live: Any) -> None:
     """Their pongs must not pile up in the server for a client that does not read them."""
     ping = Frame(Opcode.PING, b"x" * 125)
