@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serving import __main__ as benchmark
+
 # A process of its own, since the benchmark ends all its descendants. Only what takes long is shortened.
 SCRIPT = """
     import dataclasses, sys
@@ -82,14 +84,10 @@ def test_a_peer_that_cannot_be_had_is_told_of(tmp_path: Path) -> None:
     assert "**fastapi was not measured, or not to the end:** `" in (tmp_path / "out/serving.md").read_text()
 
 
-def test_without_wrk_it_says_so(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serving", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={"PATH": str(tmp_path)},
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("wrk is not installed: `apt-get install wrk`")
+def test_without_wrk_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert benchmark.main(["--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("wrk is not installed: `apt-get install wrk`")
     assert not list(tmp_path.iterdir())

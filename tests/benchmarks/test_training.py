@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import training
+from benchmarks import machine, training
 from benchmarks.cells import BASELINE, OURS, STEPWISE, TORCHS, Contestant, Size
 from benchmarks.report import spread
 
@@ -17,6 +17,7 @@ def test_it_measures_everybody_and_reports(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(training, "TIMES", (10, 20))
     monkeypatch.setattr(training, "peak_memory", lambda names, *_: dict.fromkeys(names, 7e6))
     monkeypatch.setattr(training, "BATCHES", (1, 2))
+    monkeypatch.setattr(machine, "SIZE", 64)
     assert training.main(["--rounds", "2", "--out", str(tmp_path)]) == 0
     report = (tmp_path / "training-speed.md").read_text()
     assert "## T = 10, batch 2, I = 2, H = 8" in report
