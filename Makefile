@@ -16,7 +16,7 @@ serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped mod
 setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
 test: .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp lint  ## Set up, check style, types and architecture, and run the tests
-	$(BIN)/python -m pytest --ignore tests/docker --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/docker --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-docker: .venv/dev.stamp  ## Build the images and test what docker compose runs (needs a Docker engine)
 	$(BIN)/python -m pytest tests/docker

@@ -16,6 +16,28 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 
+TESTS = Path(__file__).parent
+# what takes longest; two Rays at once starve each other, so the second comes when the first is likely done
+LONGEST = (
+    "service/ray/test_ray.py",
+    "training/test_sweep.py",
+    "training/test_distributed.py",
+    "training/test_quick_start.py",
+    "training/test_fit.py",
+    "service/web/test_speech.py",
+    "service/batch/test_resume.py",
+    "benchmarks/test_serving.py",
+    "benchmarks/test_serving_frontend.py",
+    "training/test_sweep_ray.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: no worker should be left with one of them when the others are done."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session")
 def shared_datasets() -> Path:
     """The directory of full data sets next to the checkout; the test is skipped where there is none."""
