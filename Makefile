@@ -15,7 +15,8 @@ serve: .venv/serve.stamp  ## Set up what serving needs and serve the shipped mod
 
 setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
-test: .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp lint  ## Set up, check style, types and architecture, and run the tests
+test: .venv/bin/python  ## Set up, check style, types and architecture, and run the tests
+	$(MAKE) --jobs=2 .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp lint
 	$(BIN)/python -m pytest --ignore tests/docker --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-docker: .venv/dev.stamp  ## Build the images and test what docker compose runs (needs a Docker engine)
@@ -83,8 +84,9 @@ clean:  ## Remove the virtual environment and what tools left; training runs sta
 	.venv/kserve/bin/python -m pip install --quiet --no-compile 'kserve==0.21.0'
 	touch $@
 
-# Ray is as large as all the rest of what serving needs, and only its own tests want it.
-.venv/ray.stamp: pyproject.toml | .venv/bin/python
+# Ray is as large as all the rest of what serving needs, and only its own tests want it. Not beside the other one that
+# builds this project, into the same folder.
+.venv/ray.stamp: pyproject.toml | .venv/dev.stamp
 	$(PYTHON) -m venv .venv/ray
 	.venv/ray/bin/python -m pip install --quiet --no-compile --editable '.[cpu,ray,batch,ray-data]'
 	touch $@
