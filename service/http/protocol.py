@@ -97,6 +97,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_awaiting()
+        self._unset_keepalive_if_required()  # of one that was reset, too
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         self._begin_late()  # it is seen off like others

@@ -408,8 +408,7 @@ def test_who_does_not_take_an_answer_is_cut_off(strict_server: Any) -> None:
     assert "answer stalled" in [line["event"] for line in strict_server.log()]
 
 
-def test_who_takes_it_slowly_is_not() -> None:
-    loop, transport, refusals = Mock(), Mock(), Counter[Refusal]()
+def protocol_on(loop: Mock, transport: Mock, refusals: Counter[Refusal]) -> HTTPProtocol:
     transport.get_extra_info.return_value = None
     protocol = HTTPProtocol(
         uvicorn.Config(Mock(), log_config=None),
@@ -424,6 +423,27 @@ def test_who_takes_it_slowly_is_not() -> None:
         date=Date(),
     )
     protocol.connection_made(transport)
+    return protocol
+
+
+def test_nothing_is_left_of_a_connection_that_was_reset() -> None:
+    """Uvicorn would keep it for as long as an idle one."""
+    timers: list[Mock] = []
+    loop, transport = Mock(), Mock()
+    loop.call_later.side_effect = lambda *_: timers.append(Mock()) or timers[-1]
+    transport.is_closing.return_value = False
+    transport.get_write_buffer_size.return_value = 1
+    protocol = protocol_on(loop, transport, Counter())
+    protocol.on_response_complete()
+    assert len(timers) == 3  # for a head, for the next request, for the answer to be taken
+    protocol.connection_lost(ConnectionResetError())
+    for timer in timers:
+        timer.cancel.assert_called()
+
+
+def test_who_takes_it_slowly_is_not() -> None:
+    loop, transport, refusals = Mock(), Mock(), Counter[Refusal]()
+    protocol = protocol_on(loop, transport, refusals)
 
     def unsent(size: int) -> None:
         transport.get_write_buffer_size.return_value = size
