@@ -149,7 +149,7 @@ def test_on_a_terminal_there_is_a_live_line(small_server: Any, recording: Path) 
 
 
 def test_interrupting_a_file(small_server: Any, recording: Path) -> None:
-    with started(recording, "--url", url(small_server), "--speed", 0.2) as process:  # for 10 seconds
+    with started(recording, "--url", url(small_server)) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
