@@ -17,7 +17,7 @@ setup: .venv/dev.stamp  ## Set up .venv with everything for development
 
 test: .venv/bin/python  ## Set up, check style, types and architecture, and run the tests
 	$(MAKE) --jobs=2 .venv/dev.stamp .venv/kserve.stamp .venv/ray.stamp lint
-	$(BIN)/python -m pytest --ignore tests/docker --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --ignore tests/docker --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-docker: .venv/dev.stamp  ## Build the images and test what docker compose runs (needs a Docker engine)
 	$(BIN)/python -m pytest tests/docker
